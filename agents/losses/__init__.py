@@ -1,0 +1,1 @@
+"""Per-token objectives and their reduction."""

@@ -1,0 +1,75 @@
+"""Every type that flows from the rollout to the learner.
+
+    Group  =  trajectories of one task  =  lists of turns
+
+One turn is one call of the policy: the ids it was shown, the ids it sampled, and what the environment said
+about them. Nothing here knows of torch: ids are lists of int, log-probabilities lists of float (nats).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+Message = dict[str, str]
+"""A chat message: ``{"role": "system" | "user" | "assistant" | "tool", "content": str}``."""
+
+
+@dataclass
+class Turn:
+    """One action of the policy and the environment's answer to it.
+
+    ``prompt_ids + action_ids`` is exactly what the model saw and sampled; neither is ever re-encoded.
+    """
+
+    prompt_ids: list[int]
+    """Everything the policy was shown before it acted, this turn's observation included."""
+    action_ids: list[int]
+    """Sampled ids, the stop token included when one was sampled."""
+    logprobs: list[float]
+    """Sampler's log-probability of each action id, at the sampling temperature; same length as ``action_ids``."""
+    text: str
+    """The action as the environment received it: decoded, stop token removed."""
+    messages: list[Message]
+    """The conversation as the policy saw it before this action."""
+    reward: float = 0.0
+    feedback: list[dict[str, Any]] = field(default_factory=list)
+    """Feedback items that followed this action (`rfenvs.FEEDBACK_SCHEMA`)."""
+    finish_reason: str = "stop"
+    """``"stop"``: a stop token was sampled; ``"length"``: the token budget ran out."""
+
+
+@dataclass
+class Trajectory:
+    """One episode.
+
+    ``scored`` is False where the environment could not judge it: such a trajectory is never trained on and
+    never counts as reward 0.
+    """
+
+    turns: list[Turn]
+    stop_reason: str = ""
+    scored: bool = True
+
+    @property
+    def reward(self) -> float:
+        """Sum of the turns' rewards."""
+        return float(sum(turn.reward for turn in self.turns))
+
+    @property
+    def tokens(self) -> int:
+        """Number of sampled tokens."""
+        return sum(len(turn.action_ids) for turn in self.turns)
+
+
+@dataclass
+class Group:
+    """Several attempts at one task: the unit of group-relative advantages and of sibling demonstrations."""
+
+    task: dict[str, Any]
+    """``info["task"]`` of the environment: id, index, split, env_id, data_revision."""
+    trajectories: list[Trajectory]
+
+    def scored(self) -> list[Trajectory]:
+        """The trajectories that the environment could judge."""
+        return [t for t in self.trajectories if t.scored]
