@@ -416,7 +416,7 @@ def test_an_unfinished_run_shows_what_there_is(browser: Browser, tmp_path: Path)
     (run / "trajectories.jsonl").write_text("")
     write_report(run)
     visit(browser, run)
-    assert texts(browser, ".unfinished")[0].startswith("Run unfinished. 3 steps so far")
+    assert texts(browser, ".unfinished")[0].startswith("Run unfinished. 3 steps so far. The numbers")
     assert texts(browser, ".result .figure-of > .quiet")[:2] == ["before", "so far"]
     assert texts(browser, "#browser") == ["No attempt has been recorded."]
     until(lambda: css(browser, "[data-key=loss] circle.point"))

@@ -40,8 +40,8 @@ function headline() {
   if (!data.finished) {
     const steps = data.totals.steps;
     node.append(h("p", { class: "unfinished" }, h("b", {}, "Run unfinished."),
-      steps ? ` ${plural(steps, "step")} so far; the numbers below are the first and the latest measured.`
-        : " Nothing was measured yet."));
+      steps ? ` ${plural(steps, "step")} so far.` : !data.headline.length && " Nothing was measured yet.",
+      data.headline.length > 0 && " The numbers below are the first and the latest measured."));
   }
   const latestReward = data.curves.find((curve) => curve.key === "reward");
   if (!data.headline.length && latestReward) {
