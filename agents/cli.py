@@ -6,6 +6,7 @@ Commands that need torch import it when they run; the others work with the core 
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -22,12 +23,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     known, rest = parser.parse_known_args(arguments)
     command: Command = known.command
-    if rest and not known.takes_settings:
+    if known.takes_settings:  # argparse would take the value of an unknown option for the recipe
+        known.recipe = rest.pop(0) if rest and not rest[0].startswith("-") else None
+    elif rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return command(known, rest)
     except SetupError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(
+            f"error: the disk is full ({error}). Free some space and run the same command again: the run continues "
+            "from its last checkpoint.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to continue", file=sys.stderr)
@@ -71,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
         ("eval", _eval, "measure a model's held-out success, without training"),
     ):
         made = add(name, function, help, settings=True)
-        made.add_argument("recipe", nargs="?", help="a recipe's name, 'quickstart', or a TOML or YAML file")
         made.add_argument("--fresh", action="store_true", help="delete what an earlier run left in run_dir")
         made.add_argument("--env", dest="env_id", help="short for --env.id")
         made.add_argument("--model", dest="model_name", help="short for --model.name")

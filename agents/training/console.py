@@ -77,7 +77,7 @@ class Console:
     def summary(self, summary: Mapping[str, Any], directory: Path) -> None:
         """The end of a run."""
         for name, label in (("held_out", "held-out success"), ("held_out_greedy", "  greedy")):
-            if name in summary:
+            if name in summary and summary[name]["before"]["mean"] is not None:
                 texts = [
                     "{mean:.1%} [{low:.1%}, {high:.1%}]".format(**summary[name][when]) for when in ("before", "after")
                 ]

@@ -32,7 +32,7 @@ from agents.errors import SetupError
 from agents.losses.fused import TokenStats
 from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
-from agents.report.metrics import MetricsWriter, read_jsonl, truncate_to_step
+from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_to_step
 from agents.report.trackers import make_trackers
 from agents.rollout import Environments, rollout, task_order
 from agents.teachers.contexts import add_contexts
@@ -65,7 +65,10 @@ class Trainer:
             return  # `run` only reports
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.trackers = make_trackers(config.trackers)
+        try:
+            self.trackers = make_trackers(config.trackers)
+        except (ValueError, ImportError) as error:
+            raise SetupError(str(error)) from error
         self.environments = Environments(config.env.id, config.env.split, config.env.kwargs, config.env.workers)
         self.held_out = (
             Environments(config.env.id, config.eval.split, config.env.kwargs, config.env.workers)
@@ -210,8 +213,15 @@ class Trainer:
         for alarm in alarms(self.history):
             self.writer.log(step, "alarm", alarm._asdict())
             self.console.warn(f"step {step}: {alarm.message}")
+        if metrics["skipped"]:
+            self.console.warn(
+                f"step {step}: {metrics['skipped']} of {metrics['generations']} attempts are not counted: the prompt "
+                f"fills the context of {self.engine.context_length} tokens, or the environment could not score them"
+            )
         if not any(result.stepped for _, result in results):
-            self.console.warn(f"step {step}: nothing to learn from (no advantage, no teacher context); weights unchanged")
+            self.console.warn(
+                f"step {step}: nothing to learn from (no successes to compare, no teacher context); weights unchanged"
+            )
         numbers = {k: float(v) for k, v in metrics.items() if v is not None}
         for tracker in self.trackers:
             tracker.log(step, {f"train/{k}": v for k, v in numbers.items()})
@@ -315,7 +325,7 @@ class Trainer:
             self.engine.model.save_pretrained(final)
             self.engine.tokenizer.save_pretrained(final)
         path = self.directory / "summary.json"
-        path.with_suffix(".tmp").write_text(json.dumps(summary, indent=2))
+        path.with_suffix(".tmp").write_text(json.dumps(jsonable(summary), indent=2))
         path.with_suffix(".tmp").replace(path)
         checkpoints.clear(self.directory / "checkpoints")
         return summary
