@@ -39,6 +39,7 @@ class HFEngine:
         self.tokenizer = tokenizer
         self.chat = Chat(tokenizer)
         self.budget, self.rows, self.layout = budget, rows, layout
+        self.recompute = False
         self.device = next(model.parameters()).device
         self.stop_ids = self.chat.stop_ids()
         configured = getattr(model, "generation_config", None) and model.generation_config.eos_token_id
@@ -100,6 +101,14 @@ class HFEngine:
                 "scale and soft cap, which the chunked loss needs"
             )
 
+    def recompute_activations(self) -> None:
+        """Gradient checkpointing: activations are made again in the backward pass."""
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        for module in self.model.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+        self.recompute = True
+
     # ---- scoring
 
     def packs(self, items: Sequence[Scored]) -> list[Pack]:
@@ -118,7 +127,10 @@ class HFEngine:
 
         Also returns that order. Gradients flow when enabled.
         """
+        # transformers recomputes activations in training mode only, where it also gives up the cache.
+        self.model.train(self.recompute and torch.is_grad_enabled())
         states = self._forward(part)
+        self.model.eval()
         rows = []
         for path, i in zip(part.paths, part.order, strict=True):
             prompt, action = items[i]
@@ -133,7 +145,8 @@ class HFEngine:
                 position_ids=part.positions.to(self.device),
                 use_cache=False,
             )
-            return output.last_hidden_state.flatten(0, 1)
+            states: Tensor = output.last_hidden_state
+            return states.flatten(0, 1)
         dtype = next(self.model.parameters()).dtype
         mask = torch.zeros(part.visible.shape, dtype=dtype).masked_fill_(~part.visible, torch.finfo(dtype).min)
         output = self.backbone(
@@ -142,7 +155,8 @@ class HFEngine:
             position_ids=part.positions[None].to(self.device),
             use_cache=False,
         )
-        return output.last_hidden_state[0]
+        states = output.last_hidden_state
+        return states[0]
 
     # ---- sampling
 

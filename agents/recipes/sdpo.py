@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from pydantic import Field
+
 from agents.batch import Batch
 from agents.losses.reduction import sequence_mean
 from agents.losses.terms import Distill, Term
@@ -46,5 +48,5 @@ class SDPORich(SDPO):
 
     teacher: TeacherSettings = TeacherSettings(kind="ema", rate=0.01)
     context: Context = Context(sources=["sibling", "feedback"], wording="paper", allow_reference=True)
-    alpha: float = 1.0
-    top_k: int = 20
+    alpha: float = Field(1.0, ge=0, le=1, description="divergence: 1 is the reverse KL")
+    top_k: int = Field(20, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")

@@ -62,7 +62,7 @@ def restore(checkpoint: Path, learner: Learner, teacher: Teacher | None) -> int:
             if parameter.requires_grad:
                 parameter.copy_(state["weights"][name])
     learner.optimizer.load_state_dict(state["optimizer"])
-    learner.steps = state["learner_steps"]
+    learner.steps = int(state["learner_steps"])
     if teacher:
         teacher.load_state_dict(state["teacher"])
     return int(state["step"])
@@ -71,7 +71,8 @@ def restore(checkpoint: Path, learner: Learner, teacher: Teacher | None) -> int:
 def state_bytes(learner: Learner, teacher: Teacher | None) -> int:
     """Size of a checkpoint: weights, two Adam moments, the teacher's shadow."""
     weights = sum(p.numel() * p.element_size() for p in learner.parameters)
-    return 3 * weights + sum(t.numel() * 4 for t in (teacher.shadow.values() if teacher else ()))
+    shadow: int = sum(t.numel() * 4 for t in (teacher.shadow.values() if teacher else ()))
+    return 3 * int(weights) + shadow
 
 
 def require_space(directory: Path, needed: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +19,7 @@ from agents.batch import Batch
 from agents.engines.hf import HFEngine
 from agents.losses.fused import Teacher as TeacherLogits
 from agents.losses.fused import TokenStats, fused_loss, token_stats
-from agents.losses.terms import PolicyGradient, Term
+from agents.losses.terms import PolicyGradient, Term, select
 
 
 class OptimSettings(BaseModel):
@@ -82,7 +83,7 @@ class Learner:
                     old_logprobs=_take(batch.old_logprobs, index, hidden.device),
                     sampler_logprobs=_take(sampler, index, hidden.device),
                     temperature=self.temperature,
-                    top=top if here.any() else 0,
+                    top=top if batch.teacher is not None else 0,
                 )
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
@@ -124,26 +125,12 @@ class _Collector:
 
     def add(self, index: Tensor, stats: TokenStats) -> None:
         if self.stats is None:
-            self.stats = TokenStats(
-                **{
-                    f.name: _blank(getattr(stats, f.name), self.n)
-                    for f in dataclasses.fields(stats)
-                }
-            )
+            top = 0 if stats.top_ids is None else stats.top_ids.shape[1]
+            self.stats = TokenStats.empty(self.n, top, stats.logp.dtype, torch.device("cpu"))
         for field in dataclasses.fields(stats):
-            value = getattr(stats, field.name)
-            if value is None:
-                continue
-            if getattr(self.stats, field.name) is None:
-                setattr(self.stats, field.name, _blank(value, self.n))
-            getattr(self.stats, field.name)[index] = value.cpu()
-
-
-def _blank(value: Tensor | None, n: int) -> Tensor | None:
-    if value is None:
-        return None
-    fill = float("nan") if value.is_floating_point() else -1
-    return torch.full((n, *value.shape[1:]), fill, dtype=value.dtype)
+            whole, part = getattr(self.stats, field.name), getattr(stats, field.name)
+            if whole is not None and part is not None:
+                whole[index] = part.cpu()
 
 
 def _signal(terms: Sequence[Term], n: int) -> Tensor:
@@ -164,10 +151,12 @@ def _take(values: Tensor | None, index: Tensor, device: torch.device) -> Tensor 
 
 
 def _at(term: Term, index: Tensor, device: torch.device) -> Term:
-    """The term restricted to some tokens."""
-    tensors = {f.name: getattr(term, f.name) for f in dataclasses.fields(term)}
-    changed = {k: v[index].to(device) for k, v in tensors.items() if isinstance(v, Tensor)}
-    return dataclasses.replace(term, **changed)
+    """The term on some tokens, on the device of their hidden states."""
+    part: Any = select(term, index)
+    columns = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    moved = {name: value.to(device) for name, value in columns.items() if isinstance(value, Tensor)}
+    result: Term = dataclasses.replace(part, **moved)
+    return result
 
 
 def _rows(teacher: TeacherLogits | None, rows: Tensor) -> TeacherLogits | None:

@@ -351,11 +351,7 @@ def load_engine(config: TrainConfig) -> HFEngine:
         )
         engine.model = get_peft_model(engine.model, adapters).eval()
     if model.gradient_checkpointing:
-        engine.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        engine.model.train()
-        for module in engine.model.modules():
-            if isinstance(module, torch.nn.Dropout):
-                module.p = 0.0
+        engine.recompute_activations()
     return engine
 
 
