@@ -14,6 +14,8 @@ from rfenvs.feedback import FEEDBACK_SCHEMA, feedback_text, item
 from rfenvs.registry import get_task, list_ids, num_tasks, register, splits
 from rfenvs.spaces import Text
 from rfenvs.tasks import Message, Task
+from rfenvs.validation import Report, validate
+from rfenvs.wrappers import TokenizeFeedback
 
 register()
 
@@ -21,9 +23,11 @@ __all__ = [
     "FEEDBACK_SCHEMA",
     "Action",
     "Message",
+    "Report",
     "Task",
     "Text",
     "TextEnv",
+    "TokenizeFeedback",
     "Verdict",
     "feedback_text",
     "get_task",
@@ -31,4 +35,5 @@ __all__ = [
     "list_ids",
     "num_tasks",
     "splits",
+    "validate",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal
 
 import gymnasium
 from gymnasium.error import ResetNeeded
@@ -93,10 +93,11 @@ class TextEnv(gymnasium.Env[str, str]):
     **Observation**: the text that is new since the last action. `reset` returns the whole prompt, `step` the
     feedback that the acting policy may see (or the grader's own reply).
 
-    **Action**: any `str`; lone surrogates are replaced by U+FFFD before grading. `Action` carries token ids too.
+    **Action**: any `str`; lone surrogates are replaced by U+FFFD before grading. `Action` carries token ids
+    too.
 
-    **End**: `terminated` when the task is solved, or after the only turn where `max_turns` is 1; `truncated` when
-    a larger `max_turns` is used up, or when the environment could not judge the action.
+    **End**: `terminated` when the task is solved, or after the only turn where `max_turns` is 1;
+    `truncated` when a larger `max_turns` is used up, or when the environment could not judge the action.
 
     **Info**, with the same keys and types on every reset and step:
 
@@ -342,9 +343,7 @@ class TextEnv(gymnasium.Env[str, str]):
             verdict.reward = 0.0
             if not verdict.feedback:
                 text = "The answer could not be judged."
-                verdict.feedback = [
-                    item("env_error", text, severity="fatal", source="env", visibility="log")
-                ]
+                verdict.feedback = [item("env_error", text, severity="fatal", source="env", visibility="log")]
         return verdict
 
     def _info(
@@ -419,11 +418,3 @@ def _copy(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_copy(entry) for entry in value]
     return value
-
-
-def stop_reasons() -> tuple[str, ...]:
-    """Every value of `info["stop_reason"]`."""
-    return get_args(StopReason)
-
-
-Factory = Callable[..., TextEnv]

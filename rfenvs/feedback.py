@@ -1,7 +1,8 @@
 """Feedback items: what an environment has to say about an action, as plain JSON dicts.
 
-`info["feedback"]` is a list of items, present on every reset and step, empty on success, never empty on failure.
-Graders make items with `item`; the environment fills `id` and `turn`. Offsets and lengths count code points.
+`info["feedback"]` is a list of items, present on every reset and step, empty on success, never empty on
+failure. Graders make items with `item`; the environment fills `id` and `turn`. Offsets and lengths count
+code points.
 """
 
 from __future__ import annotations
@@ -114,12 +115,11 @@ def item(
         source: `grader`, `env`, `sandbox`, `judge:<name>` or `tool:<name>`.
         scope: What is blamed; by default `span` where a span is given, else `turn`.
         span: Start and end of the blamed characters in the action, in code points.
-        turn: The action blamed, from 0, or -1 for the episode; None lets the environment fill in the current one.
-        visibility: Who may see it. `policy` items become part of the next observation.
-        reveals_reference: True where the text or data quotes the reference answer or hidden tests.
-        score: Optional local score in [0, 1].
-        data: Structured payload, JSON only.
-        limit: Longest text, in code points; a longer one is cut in the middle.
+        turn: The action blamed, from 0, or -1 for the episode; None lets the environment fill in the
+        current one. visibility: Who may see it. `policy` items become part of the next observation.
+        reveals_reference: True where the text or data quotes the reference answer or hidden tests. score:
+        Optional local score in [0, 1]. data: Structured payload, JSON only. limit: Longest text, in code
+        points; a longer one is cut in the middle.
 
     Raises:
         ValueError: An item that reveals the reference would be shown to the acting policy.
@@ -186,8 +186,8 @@ def feedback_text(
             where not even the first fits, it is cut.
         reference: False leaves out items that reveal the reference answer.
 
-    Items of severity `info` are left out unless something worse is said too: an attempt without fault has nothing
-    to learn from, and learners take any text as a reason to try again.
+    Items of severity `info` are left out unless something worse is said too: an attempt without fault has
+    nothing to learn from, and learners take any text as a reason to try again.
     """
     if visibility not in _VISIBILITY_RANK:
         raise ValueError(f"visibility={visibility!r}: use one of {', '.join(_VISIBILITY_RANK)}.")

@@ -63,9 +63,8 @@ def _env_class(id: str) -> type[TextEnv]:
         close = difflib.get_close_matches(id, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else f"known ids: {', '.join(list_ids())}."
         raise ValueError(f"There is no environment {id!r}; {hint}")
-    creator = spec.entry_point
-    if isinstance(creator, str):
-        creator = load_env_creator(creator)
+    entry = spec.entry_point
+    creator: object = load_env_creator(entry) if isinstance(entry, str) else entry
     if not (isinstance(creator, type) and issubclass(creator, TextEnv)):
         raise ValueError(f"{id} is not a text environment: its entry point is no subclass of rfenvs.TextEnv.")
     return creator

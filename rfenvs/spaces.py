@@ -1,8 +1,9 @@
 """`Text`: a Gymnasium text space that holds any Unicode text.
 
-`gymnasium.spaces.Text` describes text by a list of allowed characters. Listing all of Unicode costs seconds and
-tens of megabytes, so this subclass keeps the parent's small printable list for sampling and decides membership
-by a rule instead: a `str` of allowed length that can be encoded as UTF-8 (which excludes lone surrogates only).
+`gymnasium.spaces.Text` describes text by a list of allowed characters. Listing all of Unicode costs seconds
+and tens of megabytes, so this subclass keeps the parent's small printable list for sampling and decides
+membership by a rule instead: a `str` of allowed length that UTF-8 can encode, which excludes lone
+surrogates only.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Text(spaces.Text):
     def sample(self, mask: Any = None, probability: Any = None) -> str:
         """Draw a short text, one in two with characters outside ASCII. Masks are refused."""
         if mask is not None or probability is not None:
-            raise ValueError("rfenvs.Text has no character list to mask; sample() takes no mask or probability.")
+            raise ValueError("rfenvs.Text has no character list to mask: sample() takes no mask.")
         longest = max(self.min_length, min(self.max_length, self._sample_length))
         length = int(self.np_random.integers(self.min_length, longest + 1))
         alphabet = self.character_list + (_NON_ASCII if self.np_random.integers(2) else ())
@@ -82,8 +83,8 @@ def _refuse_shared_memory(space: Text, *args: Any, **kwargs: Any) -> NoReturn:
 
 def _refuse_flatten(space: Text, *args: Any, **kwargs: Any) -> NoReturn:
     raise ValueError(
-        "Text of arbitrary length and characters has no flat array form, so FlattenObservation and its kin do "
-        "not apply. Tokenise the text instead, for example with rfenvs.TokenizeFeedback or your own wrapper."
+        "Text of arbitrary length and characters has no flat array form, so FlattenObservation and its kin "
+        "do not apply. Tokenise the text instead, in a wrapper of your own."
     )
 
 

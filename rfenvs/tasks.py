@@ -23,7 +23,7 @@ def plain_text(messages: Sequence[Message]) -> str:
     """
     if len(messages) == 1:
         return messages[0]["content"]
-    parts = []
+    parts: list[str] = []
     for message in messages:
         name = _ROLE_NAMES.get(message["role"])
         separator = "\n" if name == "Assistant" else "\n\n"
@@ -42,7 +42,7 @@ class Task:
     """One problem.
 
     `reference` is for graders, validation and demonstrations: it is never part of an observation.
-    Give `messages` or `prompt`: each is made from the other, and `id` from the content where it is left empty.
+    Give `messages` or `prompt`: each is made from the other; an empty `id` becomes a hash of the content.
     """
 
     id: str = ""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
+from copy import deepcopy
 from random import Random
 from typing import Any
 
@@ -15,12 +16,13 @@ from rfenvs.envs.toolcall_catalogue import SHOTS, Tool
 from rfenvs.feedback import Item, clip, item
 from rfenvs.graders import tool_calls
 from rfenvs.graders.json_values import canonical
-from rfenvs.graders.tool_calls import Call, write_call
-from rfenvs.tasks import Message, Task, digest
+from rfenvs.graders.tool_calls import Call, ParseError, parse_calls, write_call
+from rfenvs.tasks import Message, Task, digest, load_rows
 
 _TOOLS = {1: catalogue.LEVEL_1, 2: catalogue.LEVEL_2, 3: catalogue.LEVEL_3, 4: catalogue.LEVEL_4}
 _SIZES = {"train": 2**31 - 1, "dev": 1000, "test": 1000}
 _SPLIT_BOUNDS = (("train", 70), ("dev", 80), ("test", 100))
+_SHORT_TYPES = {"string": "", "integer": "int", "number": "number", "boolean": "bool"}
 _LONGEST_GOT = 500
 
 
@@ -28,14 +30,15 @@ class ToolCallEnv(TextEnv):
     """Turn a request into calls of the tools on offer.
 
     ## Observation
-    The prompt: the tools, worked examples, and a request such as "Is it raining in Oslo today?". As chat messages
-    in `info["messages"]`: a system turn, a user and an assistant turn for each example, the user's request. After
-    a failed turn (with `max_turns` above 1): what is wrong.
+    The prompt: the tools, worked examples, and a request such as "Is it raining in Oslo today?". As chat
+    messages in `info["messages"]`: a system turn, a user and an assistant turn for each example, the user's
+    request. After a failed turn (with `max_turns` above 1): what is wrong.
 
     ## Action
     The calls and nothing else: `weather(city="Oslo")`, several one a line, in any order; or the same as JSON,
-    `{"name": "weather", "arguments": {"city": "Oslo"}}` or a list of those. A code fence around the reply is ignored.
-    Nothing is evaluated. Types are strict: where an argument is a string, `5` is wrong and `"5"` right.
+    `{"name": "weather", "arguments": {"city": "Oslo"}}` or a list of those. A code fence around the reply
+    is ignored. Nothing is evaluated. Types are strict: where an argument is a string, `5` is wrong and
+    `"5"` right.
 
     ## Reward
     1.0 where the calls equal the expected ones as multisets, otherwise 0.0. Numbers are compared by value.
@@ -55,9 +58,9 @@ class ToolCallEnv(TextEnv):
     | 4 | 20 drawn from 28 | JSON schemas | 1 to 3 | lists and objects too |
 
     ## Tasks
-    Made by rule, without limit: the task at an index is a pure function of split, index and level. The hash of a
-    call (tool and argument values) decides which split it may appear in (train 70 %, dev 10 %, test 20 %), so that
-    no call of a test task ever appears in a training task.
+    Made by rule, without limit: the task at an index is a pure function of split, index and level. The hash
+    of a call (tool and argument values) decides which split it may appear in, in shares of 70, 10 and 20 %,
+    so that no call of a test task ever appears in a training task.
 
     ## Feedback
     | kind | `data["code"]` | said when |
@@ -69,21 +72,22 @@ class ToolCallEnv(TextEnv):
     | `wrong_answer` | `count` | there are too many or too few calls |
     | `wrong_answer` | `wrong_tool`, `extra_call` | the request needs another tool, or no such call |
     | `wrong_answer` | `wrong_value`, `left_out`, `not_asked` | an argument is not what the request says |
-    | `wrong_answer` | `expected` | with `feedback="expected"`: the answer beside the reply, for the teacher only |
+    | `wrong_answer` | `expected` | `feedback="expected"`: the answer beside the reply, for the teacher only |
 
     All but the last are visible to the policy and never state the answer. Spans mark the blamed characters.
 
     ## Arguments
     Args:
         split: `"train"`, `"dev"` or `"test"`.
-        data: A `.jsonl` file with tasks of your own in place of the generated ones, each row
-            `{"request": str, "answer": str, "tools": [{"name", "description", "parameters"}, ...]}`; without
-            `"tools"`, those of the level. Every split then holds all rows.
+        data: A `.jsonl` file with tasks of your own in place of the generated ones, a row each:
+            `{"request": str, "answer": str, "tools": [{"name", "description", "parameters"}, ...],
+            "split": str}`. Without `"tools"` those of the level are on offer; without `"split"` the row is
+            in every split.
         max_turns: Attempts at a task; 1 by default.
         render_mode: `"ansi"` or `"human"`.
         level: Difficulty, 1 to 4.
-        feedback: `"hint"` says what is wrong. `"expected"` adds an item that states the expected answer, like the
-            diff of a failing assertion; it reveals the reference.
+        feedback: `"hint"` says what is wrong. `"expected"` adds an item that states the expected answer, like
+            the diff of a failing assertion; it reveals the reference.
         shots: Number of worked examples in the prompt.
 
     ## Version history
@@ -114,28 +118,37 @@ class ToolCallEnv(TextEnv):
         self.level = level
         self.feedback = feedback
         self.shots = shots
+        self._rows: dict[str, list[Task]] | None = None
+        if data is not None:
+            rows = load_rows(data)
+            self.data_revision = digest(rows)
+            self._rows = {name: self._own_tasks(rows, name) for name in self.splits}
 
     def num_tasks(self, split: str) -> int:
-        """2**31 - 1 in train, 1000 in dev and test."""
-        return _SIZES[split]
+        """2**31 - 1 in train and 1000 in dev and test, or what `data` holds."""
+        return _SIZES[split] if self._rows is None else len(self._rows[split])
 
     def task(self, split: str, index: int) -> Task:
         """Make the task at `index`; the same one on every machine."""
+        if self._rows is not None:
+            return self._rows[split][index]
         seed = hashlib.blake2b(f"ToolCall|{self.level}|{split}|{index}".encode(), digest_size=8).digest()
-        rng = Random(int.from_bytes(seed, "big"))
-        tools, calls = _draw(rng, self.level, split)
-        request = " Also: ".join(sentence for sentence, _ in calls)
-        reference = "\n".join(write_call(call.name, call.arguments) for _, call in calls)
+        names, requests = _draw(Random(int.from_bytes(seed, "big")), self.level, split)
+        request = " Also: ".join(sentence for sentence, _ in requests)
+        calls = [call for _, call in requests]
+        reference = "\n".join(write_call(call.name, call.arguments) for call in calls)
         return Task(
             id=f"L{self.level}-{split}-{index}-{digest(request, reference, size=4)}",
             reference=reference,
-            messages=self._messages(tools, request),
-            tools=_schemas(tools),
-            data={"calls": [call for _, call in calls]},
+            messages=self._messages(_system(self.level, names), request),
+            tools=tuple(deepcopy(_schema(self.level, name)) for name in names),
+            data={"calls": calls},
         )
 
     def task_index(self, split: str, task_id: str) -> int:
         """Read the index out of an id, and make sure that the id belongs to this level and revision."""
+        if self._rows is not None:
+            return super().task_index(split, task_id)
         parts = task_id.split("-")
         if len(parts) == 4 and parts[2].isascii() and parts[2].isdigit() and len(parts[2]) <= 10:
             index = int(parts[2])
@@ -171,13 +184,43 @@ class ToolCallEnv(TextEnv):
             f"I would call {task.reference}",
         ]
 
-    def _messages(self, tools: Sequence[Tool], request: str) -> tuple[Message, ...]:
-        messages = [{"role": "system", "content": _system(tuple(tools), self.level)}]
-        for question, answer in SHOTS[self.level][: self.shots]:
+    def _messages(self, system: str, request: str, *, examples: bool = True) -> tuple[Message, ...]:
+        messages = [{"role": "system", "content": system}]
+        for question, answer in SHOTS[self.level][: self.shots if examples else 0]:
             messages.append({"role": "user", "content": question})
             messages.append({"role": "assistant", "content": answer})
         messages.append({"role": "user", "content": request})
         return tuple(messages)
+
+    def _own_tasks(self, rows: list[dict[str, Any]], split: str) -> list[Task]:
+        names = tuple(tool.name for tool in _TOOLS[self.level])
+        tasks = []
+        for number, row in enumerate(rows, 1):
+            for key in ("request", "answer"):
+                if not isinstance(row.get(key), str):
+                    raise ValueError(f'data, row {number}: "{key}" must be a string.')
+            if row.get("split", split) != split:
+                continue
+            calls = parse_calls(row["answer"])
+            if isinstance(calls, ParseError):
+                raise ValueError(f"data, row {number}: the answer cannot be read: {calls.message}.")
+            own = row.get("tools")
+            tools = tuple(own) if own else tuple(_schema(self.level, name) for name in names)
+            result = tool_calls.grade(row["answer"], calls, tools)
+            if result.problems:
+                raise ValueError(f"data, row {number}: {result.problems[0].message}")
+            system = _HEADS[True] + "\n".join(map(json.dumps, tools)) if own else _system(self.level, names)
+            messages = self._messages(system, row["request"], examples=not own)
+            tasks.append(
+                Task(
+                    reference=row["answer"],
+                    messages=messages,
+                    tools=tools,
+                    source="file",
+                    data={"calls": calls},
+                )
+            )
+        return tasks
 
 
 def split_of(call: Call) -> str:
@@ -187,15 +230,13 @@ def split_of(call: Call) -> str:
     return next(split for split, bound in _SPLIT_BOUNDS if bucket < bound)
 
 
-def _draw(rng: Random, level: int, split: str) -> tuple[tuple[Tool, ...], list[tuple[str, Call]]]:
-    """Draw the catalogue of a task, and its calls with the sentences that ask for them."""
+def _draw(rng: Random, level: int, split: str) -> tuple[tuple[str, ...], list[tuple[str, Call]]]:
+    """Draw the names of the tools on offer, and the calls of a task with the sentences that ask for them."""
     tools = _TOOLS[level]
-    if level <= 2:
-        return tools, [_request(rng, rng.choice(tools), split)]
-    if level == 3:
-        return tools, [_request(rng, tool, split) for tool in rng.sample(tools, 2)]
-    shown = tuple(rng.sample(tools, 20))
-    return shown, [_request(rng, tool, split) for tool in rng.sample(shown, rng.randrange(1, 4))]
+    shown = tools if level < 4 else tuple(rng.sample(tools, 20))
+    count = (1, 1, 2, rng.randrange(1, 4))[level - 1]
+    requests = [_request(rng, tool, split) for tool in rng.sample(shown, count)]
+    return tuple(tool.name for tool in shown), requests
 
 
 def _request(rng: Random, tool: Tool, split: str) -> tuple[str, Call]:
@@ -209,30 +250,49 @@ def _request(rng: Random, tool: Tool, split: str) -> tuple[str, Call]:
         call = Call(tool.name, arguments)
         if split_of(call) == split:
             break
-    words = {
-        name: ("" if name not in arguments else argument.say(arguments[name]))
-        if argument.chance >= 1
-        else (argument.fragment.format(argument.say(arguments[name])) if name in arguments else "")
-        for name, argument in tool.arguments.items()
-    }
+    words = {}
+    for name, argument in tool.arguments.items():
+        word = argument.say(arguments[name]) if name in arguments else ""
+        words[name] = argument.fragment.format(word) if word and argument.chance < 1 else word
     return rng.choice(tool.phrasings).format(**words), call
 
 
+_HEADS = {
+    False: "Reply with one tool call. Tools: ",
+    True: 'Reply with tool calls, one a line, such as name(argument="value"). Tools:\n',
+}
+
+
 @functools.cache
-def _schema(tool: str, level: int) -> dict[str, Any]:
-    return next(t for t in _TOOLS[level] if t.name == tool).schema()
+def _schema(level: int, name: str) -> dict[str, Any]:
+    return next(tool for tool in _TOOLS[level] if tool.name == name).schema()
 
 
-def _schemas(tools: Sequence[Tool]) -> tuple[dict[str, Any], ...]:
-    return tuple(tool.schema() for tool in tools)
+@functools.cache
+def _line(level: int, name: str) -> str:
+    return json.dumps(_schema(level, name))
 
 
-def _system(tools: tuple[Tool, ...], level: int) -> str:
-    several = "one tool call" if level <= 2 else "tool calls, one a line"
+@functools.lru_cache(maxsize=64)
+def _system(level: int, names: tuple[str, ...]) -> str:
+    """The system turn: signatures on one line for levels 1 and 2, a JSON schema a line above."""
     if level <= 2:
-        return f"Reply with {several}. Tools: {', '.join(tool.signature() for tool in tools)}."
-    lines = "\n".join(json.dumps(tool.schema()) for tool in tools)
-    return f'Reply with {several}, such as name(argument="value"). Tools:\n{lines}'
+        return f"{_HEADS[False]}{', '.join(signature(_schema(level, name)) for name in names)}."
+    return _HEADS[True] + "\n".join(_line(level, name) for name in names)
+
+
+def signature(tool: Mapping[str, Any]) -> str:
+    """Write a tool on one line; strings go without a type, a question mark follows an optional argument.
+
+    >>> signature({"name": "f", "parameters": {"properties": {"n": {"type": "integer"}}, "required": ["n"]}})
+    'f(n: int)'
+    """
+    parts = []
+    for name, schema in tool["parameters"]["properties"].items():
+        kind = "|".join(schema.get("enum", ())) or _SHORT_TYPES[schema["type"]]
+        optional = "" if name in tool["parameters"]["required"] else "?"
+        parts.append(name + optional + (f": {kind}" if kind else ""))
+    return f"{tool['name']}({', '.join(parts)})"
 
 
 def _expected(reference: str, action: str) -> Item:

@@ -1,7 +1,7 @@
 """Tools, value pools and phrasings from which `rfenvs/ToolCall-v0` composes its tasks.
 
-A phrasing names a tool's arguments in braces. An optional argument is worded by its fragment, or by nothing where
-it is left out. Values used in the few-shot examples (`SHOTS`) stand in no pool.
+A phrasing names a tool's arguments in braces. An optional argument is worded by its fragment, or by nothing
+where it is left out. Values used in the few-shot examples (`SHOTS`) stand in no pool.
 """
 
 from __future__ import annotations
@@ -11,43 +11,71 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-CITIES = tuple(
-    "Paris Rome Tokyo Berlin Madrid London Oslo Cairo Lima Delhi Boston Dublin Athens Vienna Prague Sydney Seoul "
-    "Miami Denver Lisbon Moscow Warsaw Milan Venice Geneva Zurich Munich Hamburg Naples Florence Helsinki Stockholm "
-    "Copenhagen Brussels Amsterdam Budapest Istanbul Dubai Mumbai Bangkok Singapore Beijing Shanghai Toronto "
-    "Montreal Vancouver Chicago Dallas Houston Austin Seattle Portland Atlanta Phoenix Detroit Havana Nairobi Lagos "
-    "Melbourne Auckland Manila Jakarta Hanoi Barcelona Edinburgh Manchester".split()
-)
-NAMES = tuple(
-    "Anna Ben Carla David Emma Frank Grace Henry Ivy Jack Kate Leo Mia Nora Omar Paul Rosa Sam Tom Zoe Adam Alice "
-    "Amy Bob Brian Clara Daniel Diana Eric Eva George Hannah Helen Ian Jane James John Julia Karen Kevin Laura Linda "
-    "Lisa Lucy Mark Maria Martin Mary Michael Nancy Oliver Peter Rachel Robert Ruth Sarah Simon Steve Susan Victor "
-    "William Laila Bruno Felix".split()
-)
-ITEMS = tuple(
-    "apples bananas cherries grapes lemons mangoes olives peaches plums tomatoes carrots onions potatoes peppers "
-    "bread butter cheese honey sugar rice milk eggs coffee tea pasta soap paper candles batteries pens chicken beef "
-    "fish ham bacon beans corn garlic ginger lettuce mushrooms spinach cabbage oranges pears melons berries nuts "
-    "almonds yogurt cream juice water soda chocolate cookies cereal oil vinegar ketchup mustard jam towels shampoo "
-    "toothpaste".split()
-)
+
+def _pool(words: str) -> tuple[str, ...]:
+    return tuple(words.split())
+
+
+CITIES = _pool("""
+    Paris Rome Tokyo Berlin Madrid London Oslo Cairo Lima Delhi Boston Dublin Athens Vienna Prague Sydney
+    Seoul Miami Denver Lisbon Moscow Warsaw Milan Venice Geneva Zurich Munich Hamburg Naples Florence
+    Helsinki Stockholm Copenhagen Brussels Amsterdam Budapest Istanbul Dubai Mumbai Bangkok Singapore
+    Beijing Shanghai Toronto Montreal Vancouver Chicago Dallas Houston Austin Seattle Portland Atlanta
+    Phoenix Detroit Havana Nairobi Lagos Melbourne Auckland Manila Jakarta Hanoi Barcelona Edinburgh
+    Manchester
+""")
+NAMES = _pool("""
+    Anna Ben Carla David Emma Frank Grace Henry Ivy Jack Kate Leo Mia Nora Omar Paul Rosa Sam Tom Zoe Adam
+    Alice Amy Bob Brian Clara Daniel Diana Eric Eva George Hannah Helen Ian Jane James John Julia Karen
+    Kevin Laura Linda Lisa Lucy Mark Maria Martin Mary Michael Nancy Oliver Peter Rachel Robert Ruth Sarah
+    Simon Steve Susan Victor William Laila Bruno Felix
+""")
+ITEMS = _pool("""
+    apples bananas cherries grapes lemons mangoes olives peaches plums tomatoes carrots onions potatoes
+    peppers bread butter cheese honey sugar rice milk eggs coffee tea pasta soap paper candles batteries
+    pens chicken beef fish ham bacon beans corn garlic ginger lettuce mushrooms spinach cabbage oranges
+    pears melons berries nuts almonds yogurt cream juice water soda chocolate cookies cereal oil vinegar
+    ketchup mustard jam towels shampoo toothpaste
+""")
 MINUTES = tuple(range(2, 61))
-ARTISTS = tuple(
-    "Adele Bach Beethoven Beyonce Blondie Bowie Chopin Coldplay Dido Drake Elvis Enya Eminem Genesis Gorillaz "
-    "Handel Haydn Hozier Journey Kiss Lizzo Lorde Madonna Metallica Moby Mozart Muse Nirvana Oasis Pink Prince Queen "
-    "Radiohead Rihanna Santana Shakira Sia Sting Toto Verdi Vivaldi Wagner Weezer Abba Aerosmith Aha Asia Bjork Cream "
-    "Devo Eagles Garbage Heart Kraftwerk Pixies Ramones Rush Wilco Yes Zedd".split()
+ARTISTS = _pool("""
+    Adele Bach Beethoven Beyonce Blondie Bowie Chopin Coldplay Dido Drake Elvis Enya Eminem Genesis
+    Gorillaz Handel Haydn Hozier Journey Kiss Lizzo Lorde Madonna Metallica Moby Mozart Muse Nirvana Oasis
+    Pink Prince Queen Radiohead Rihanna Santana Shakira Sia Sting Toto Verdi Vivaldi Wagner Weezer Abba
+    Aerosmith Aha Asia Bjork Cream Devo Eagles Garbage Heart Kraftwerk Pixies Ramones Rush Wilco Yes Zedd
+""")
+WORDS = _pool("""
+    river mountain window garden bridge summer winter morning evening friend family school kitchen doctor
+    teacher butterfly thunder mirror shadow silver golden forest island ocean desert village castle market
+    harbor station letter pencil basket blanket feather lantern ladder hammer needle button
+""")
+ROOMS = (
+    "kitchen",
+    "bedroom",
+    "bathroom",
+    "office",
+    "hallway",
+    "garage",
+    "cellar",
+    "attic",
+    "nursery",
+    "porch",
 )
-WORDS = tuple(
-    "river mountain window garden bridge summer winter morning evening friend family school kitchen doctor teacher "
-    "butterfly thunder mirror shadow silver golden forest island ocean desert village castle market harbor station "
-    "letter pencil basket blanket feather lantern ladder hammer needle button".split()
-)
-ROOMS = ("kitchen", "bedroom", "bathroom", "office", "hallway", "garage", "cellar", "attic", "nursery", "porch")
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 LANGUAGES = ("French", "German", "Spanish", "Italian", "Turkish", "Swedish")
 CURRENCIES = ("dollars", "euros", "pounds", "yen", "francs", "pesos")
-TITLES = ("lunch", "dinner", "yoga", "chess", "a review", "rehearsal", "a workshop", "training", "a picnic", "a tour")
+TITLES = (
+    "lunch",
+    "dinner",
+    "yoga",
+    "chess",
+    "a review",
+    "rehearsal",
+    "a workshop",
+    "training",
+    "a picnic",
+    "a tour",
+)
 STREETS = tuple(
     f"{number} {street}" for street in ("Oak Street", "Hill Road", "Lake Avenue", "Mill Lane", "Park Drive")
     for number in range(3, 60, 4)
@@ -92,20 +120,7 @@ class Tool:
             },
         }
 
-    def signature(self) -> str:
-        """The tool on one line, types left out where all arguments are strings.
 
-        A question mark follows an optional argument.
-        """
-        parts = []
-        for name, argument in self.arguments.items():
-            kind = "|".join(argument.schema.get("enum", ())) or _SHORT_TYPES[argument.schema["type"]]
-            optional = "?" if argument.chance < 1 else ""
-            parts.append(name + optional + (f": {kind}" if kind else ""))
-        return f"{self.name}({', '.join(parts)})"
-
-
-_SHORT_TYPES = {"string": "", "integer": "int", "number": "number", "boolean": "bool"}
 STRING = {"type": "string"}
 INTEGER = {"type": "integer"}
 
@@ -136,7 +151,8 @@ ASK_CALL = (
 )  # fmt: skip
 ASK_TIMER = (
     "Set a timer for {minutes} minutes.", "Wake me in {minutes} minutes.", "Count down {minutes} minutes.",
-    "Remind me in {minutes} minutes.", "Start a {minutes} minute timer.", "Let me know when {minutes} minutes are up.",
+    "Remind me in {minutes} minutes.", "Start a {minutes} minute timer.",
+    "Let me know when {minutes} minutes are up.",
     "Time {minutes} minutes for me.", "I need a timer of {minutes} minutes.",
 )  # fmt: skip
 ASK_BUY = (
@@ -172,7 +188,7 @@ LEVEL_2 = (
         "call", "Call a person by phone", _with(ASK_CALL, "speaker"),
         {
             "name": text(NAMES),
-            "speaker": Argument({"type": "boolean"}, lambda rng: True, chance=0.4, fragment=" on speaker",),
+            "speaker": Argument({"type": "boolean"}, lambda rng: True, chance=0.4, fragment=" on speaker"),
         },
     ),
     Tool("timer", "Start a countdown", ASK_TIMER, {"minutes": whole(2, 90)}),
@@ -190,7 +206,8 @@ LEVEL_2 = (
     ),
     Tool(
         "lights", "Set the lights of a room",
-        ("Set the {room} lights to {brightness} percent.", "Lights in the {room} at {brightness} percent, please.",
+        ("Set the {room} lights to {brightness} percent.",
+         "Lights in the {room} at {brightness} percent, please.",
          "Make it {brightness} percent bright in the {room}."),
         {"room": choice(*ROOMS), "brightness": whole(5, 95)},
     ),
@@ -215,7 +232,8 @@ DISTRACTORS = (
          {"hour": whole(1, 12), "day": choice(*DAYS)}),
     Tool("message", "Send a text message to a person",
          ("Text {name}: {text}.", "Send {name} a message: {text}."),
-         {"name": text(NAMES), "text": text(tuple(f"{t} is {s}" for t in TITLES[:4] for s in ("ready", "off", "late")))}),
+         {"name": text(NAMES), "text": text(tuple(f"{t} is {s}" for t in TITLES[:4] for s in ("ready",
+         "off", "late")))}),
     Tool("sell", "Offer goods for sale",
          ("Sell my {item} for {price} dollars.", "Offer the {item} for {price} dollars."),
          {"item": text(ITEMS), "price": whole(2, 80)}),
@@ -252,7 +270,9 @@ def _some(pool: tuple[str, ...], most: int) -> Callable[[Random], list[str]]:
 
 
 def _cart(rng: Random) -> list[dict[str, Any]]:
-    return [{"item": name, "quantity": rng.randrange(2, 9)} for name in rng.sample(ITEMS, rng.randrange(1, 4))]
+    return [
+        {"item": name, "quantity": rng.randrange(2, 9)} for name in rng.sample(ITEMS, rng.randrange(1, 4))
+    ]
 
 
 def _passengers(rng: Random) -> list[dict[str, Any]]:
@@ -274,7 +294,8 @@ NESTED = (
           "passengers": Argument(listed(nested({"name": STRING, "age": INTEGER})), _passengers,
                                  lambda v: _join([f"{e['name']} (age {e['age']})" for e in v]))}),
     Tool("create_event", "Put an event into the calendar",
-         ("Plan {title} on {when} with {guests}.", "Add {title} to my calendar on {when}, and invite {guests}."),
+         ("Plan {title} on {when} with {guests}.",
+          "Add {title} to my calendar on {when}, and invite {guests}."),
          {"title": text(TITLES),
           "when": Argument(nested({"day": {"type": "string", "enum": list(DAYS)}, "hour": INTEGER}),
                            lambda r: {"day": r.choice(DAYS), "hour": r.randrange(8, 21)},
@@ -293,7 +314,8 @@ NESTED = (
          ("Set the scene {rooms}.", "Prepare the house: {rooms}."),
          {"rooms": Argument(
              listed(nested({"room": {"type": "string", "enum": list(ROOMS)}, "brightness": INTEGER})),
-             lambda r: [{"room": n, "brightness": r.randrange(5, 96)} for n in r.sample(ROOMS, r.randrange(1, 3))],
+             lambda r: [{"room": room, "brightness": r.randrange(5, 96)}
+                        for room in r.sample(ROOMS, r.randrange(1, 3))],
              lambda v: _join([f"{e['room']} at {e['brightness']} percent" for e in v]))}),
     Tool("compare_weather", "Compare the weather of several cities",
          ("Compare the weather of {cities}.", "Which has better weather: {cities}?"),
@@ -303,13 +325,15 @@ NESTED = (
          {"artists": Argument(listed(STRING), _some(ARTISTS, 3), _join),
           "options": Argument(nested({"shuffle": {"type": "boolean"}, "minutes": INTEGER}),
                               lambda r: {"shuffle": r.random() < 0.5, "minutes": r.randrange(20, 120, 5)},
-                              lambda v: f"{v['minutes']} minutes long, {'' if v['shuffle'] else 'not '}shuffled",
+                              lambda v: f"{v['minutes']} minutes long"
+                              + (", shuffled" if v["shuffle"] else ", not shuffled"),
                               chance=0.5, fragment=", {}")}),
 )  # fmt: skip
 
 EXTRAS = (
     Tool("train_times", "Look up trains between two cities",
-         ("When do trains leave from {origin} to {destination}?", "Trains from {origin} to {destination}, please."),
+         ("When do trains leave from {origin} to {destination}?",
+          "Trains from {origin} to {destination}, please."),
          {"origin": text(CITIES[:30]), "destination": text(CITIES[30:])}),
     Tool("video_call", "Start a video call with several people",
          ("Start a video call with {names}.", "Video chat with {names}."),
@@ -321,10 +345,12 @@ EXTRAS = (
          ('What does "{word}" mean?', 'Define "{word}".', 'Look up "{word}".'),
          {"word": text(WORDS + ITEMS)}),
     Tool("book_table", "Reserve a table in a restaurant",
-         ("Reserve a table for {people} in {city} on {day}.", "Book a table for {people} on {day} in {city}."),
+         ("Reserve a table for {people} in {city} on {day}.",
+          "Book a table for {people} on {day} in {city}."),
          {"people": whole(2, 12), "city": text(CITIES), "day": choice(*DAYS)}),
     Tool("tip", "Compute the tip on a bill",
-         ("What is a {percent} percent tip on {amount} dollars?", "Tip {percent} percent on {amount} dollars."),
+         ("What is a {percent} percent tip on {amount} dollars?",
+          "Tip {percent} percent on {amount} dollars."),
          {"percent": whole(5, 25), "amount": whole(10, 300)}),
     Tool("rate_song", "Rate the song that is playing",
          ("Rate this {artist} song {stars} stars.", "Give {stars} stars to this song by {artist}."),
@@ -351,8 +377,14 @@ SHOTS: dict[int, tuple[tuple[str, str], ...]] = {
         ("Set a timer for 150 minutes.", "timer(minutes=150)"),
     ),
     3: (
-        ("How hot is it in Bonn? Also: Set a timer for 150 minutes.", 'weather(city="Bonn")\ntimer(minutes=150)'),
-        ("Get 15 packs of flour. Also: Call my friend Max.", 'buy(item="flour", quantity=15)\ncall(name="Max")'),
+        (
+            "How hot is it in Bonn? Also: Set a timer for 150 minutes.",
+            'weather(city="Bonn")\ntimer(minutes=150)',
+        ),
+        (
+            "Get 15 packs of flour. Also: Call my friend Max.",
+            'buy(item="flour", quantity=15)\ncall(name="Max")',
+        ),
     ),
     4: (
         (

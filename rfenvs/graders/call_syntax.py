@@ -5,9 +5,10 @@ Two notations, told apart by their first character:
     weather(city="Oslo", days=3)                              keyword arguments with literal values
     {"name": "weather", "arguments": {"city": "Oslo"}}        JSON
 
-Several calls stand one a line (or apart by a comma or semicolon), or in a list. A Markdown code fence around the
-whole reply is ignored. The reader is a small recursive descent of its own rather than `ast.parse`: it counts
-positions in code points, words its messages the same on every Python version, and cannot be crashed by nesting.
+Several calls stand one a line (or apart by a comma or semicolon), or in a list. A Markdown code fence
+around the whole reply is ignored. The reader is a small recursive descent of its own rather than
+`ast.parse`: it counts positions in code points, words its messages the same on every Python version, and
+cannot be crashed by nesting.
 """
 
 from __future__ import annotations
@@ -148,7 +149,9 @@ class _Reader:
         while self.peek() != ")":
             key_at = self.at
             if self.at < self.end and not (self.peek().isalpha() or self.peek() == "_"):
-                self.fail(f"argument {len(arguments) + 1} of {name} has no name; write {name}(argument=value)")
+                self.fail(
+                    f"argument {len(arguments) + 1} of {name} has no name; write {name}(argument=value)"
+                )
             key = self.name("an argument name")
             self.skip()
             if self.peek() != "=":
@@ -183,7 +186,9 @@ class _Reader:
         record = self.mapping(0, spans, inner)
         unknown = [key for key in record if key not in ("name", "arguments")]
         if unknown:
-            self.fail(f'unexpected key "{unknown[0]}"; a call has "name" and "arguments"', spans[unknown[0]][0])
+            self.fail(
+                f'unexpected key "{unknown[0]}"; a call has "name" and "arguments"', spans[unknown[0]][0]
+            )
         if not isinstance(record.get("name"), str):
             self.fail('a call needs "name", a string', spans.get("name", (start, start))[0])
         arguments = record.get("arguments")
@@ -277,7 +282,9 @@ class _Reader:
         if after and (after.isalnum() or after in "._"):
             self.fail(f"expected a number, found {self.found()}")
         if not digits.isascii() or len(digits) > _LONGEST_NUMBER:
-            self.fail("this number is too long" if digits.isascii() else "write numbers with the digits 0 to 9")
+            self.fail(
+                "this number is too long" if digits.isascii() else "write numbers with the digits 0 to 9"
+            )
         self.at = match.end()
         if digits.lstrip("+-").isdigit():
             if not self.json and len(digits.lstrip("+-")) > 1 and digits.lstrip("+-")[0] == "0":

@@ -1,7 +1,8 @@
 """Check JSON values against the part of JSON schema that tool catalogues use, and compare them.
 
-Understood: `type` (one or a list), `enum`, `required`, `properties`, `additionalProperties`, `items`, `minimum`,
-`maximum`. Other keywords are ignored. Messages quote the value at hand and the schema, never an expected answer.
+Understood: `type` (one or a list), `enum`, `required`, `properties`, `additionalProperties`, `items`,
+`minimum`, `maximum`. Other keywords are ignored. Messages quote the value at hand and the schema, never an
+expected answer.
 """
 
 from __future__ import annotations
@@ -53,9 +54,13 @@ def faults(value: Any, schema: Mapping[str, Any], path: tuple[str | int, ...] = 
     found: list[Fault] = []
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if "minimum" in schema and value < schema["minimum"]:
-            found.append(Fault("range", path, f"{where} must be at least {schema['minimum']}, got {quote(value)}"))
+            found.append(
+                Fault("range", path, f"{where} must be at least {schema['minimum']}, got {quote(value)}")
+            )
         if "maximum" in schema and value > schema["maximum"]:
-            found.append(Fault("range", path, f"{where} must be at most {schema['maximum']}, got {quote(value)}"))
+            found.append(
+                Fault("range", path, f"{where} must be at most {schema['maximum']}, got {quote(value)}")
+            )
     if isinstance(value, dict):
         found += _object_faults(value, schema, path)
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
@@ -64,7 +69,9 @@ def faults(value: Any, schema: Mapping[str, Any], path: tuple[str | int, ...] = 
     return found
 
 
-def _object_faults(value: dict[str, Any], schema: Mapping[str, Any], path: tuple[str | int, ...]) -> list[Fault]:
+def _object_faults(
+    value: dict[str, Any], schema: Mapping[str, Any], path: tuple[str | int, ...]
+) -> list[Fault]:
     properties: Mapping[str, Any] = schema.get("properties", {})
     found = [
         Fault("missing", (*path, key), f"{quote_path((*path, key))} is missing")
@@ -111,7 +118,7 @@ def quote(value: Any) -> str:
     """Write a JSON value, shortened where it is long."""
     text = json.dumps(value, ensure_ascii=False)
     if len(text) > _LONGEST_QUOTE:
-        text = text[: _LONGEST_QUOTE - 4] + "..." + (text[-1] if text[-1] in "\"]}" else "")
+        text = text[: _LONGEST_QUOTE - 4] + "..." + (text[-1] if text[-1] in '"]}' else "")
     return text
 
 

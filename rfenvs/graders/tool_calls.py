@@ -1,4 +1,4 @@
-"""Grade a reply that should be tool calls: read them, check them against the catalogue, compare with the answer.
+"""Grade a reply that should be tool calls: read, check against the catalogue, compare with the answer.
 
 Every stage reports all that it finds, in a fixed order, and names what is wrong without naming what is right:
 the reference is compared with, never quoted.
@@ -104,8 +104,9 @@ def compare(
 ) -> list[Problem]:
     """How valid calls differ from the expected ones, as multisets; nothing expected is quoted.
 
-    Equal calls are set aside first. Each call left is then held against the most similar expected call of the same
-    tool that is left, and differs from it in arguments; one that finds none is a wrong or superfluous call.
+    Equal calls are set aside first. Each call left is then held against the most similar expected call of
+    the same tool that is left, and differs from it in arguments; one that finds none is a wrong or
+    superfluous call.
     """
     wanted = list(expected)
     wanted_keys = [_key(call, schemas) for call in wanted]
@@ -169,7 +170,7 @@ def _key(call: Call, schemas: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the defaults that the schema states, so that leaving one out and writing it are the same call."""
+    """Fill in the defaults that the schema states: leaving one out and writing it are the same call."""
     properties: Mapping[str, Any] = schema.get("properties", {})
     return {key: p["default"] for key, p in properties.items() if "default" in p} | dict(arguments)
 
