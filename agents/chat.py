@@ -48,7 +48,10 @@ class Chat:
 
         The template's end-of-turn token is left out where ``last_action_id`` already is that token.
         """
-        dialogue = [{"role": "user", "content": "a"}, {"role": "assistant", "content": _sentinel(len(messages))}]
+        dialogue = [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": _sentinel(len(messages))},
+        ]
         dialogue += [{**m, "content": _sentinel(i)} for i, m in enumerate(messages)]
         _, found, rest = self._render(dialogue).partition(_sentinel(len(messages)))
         if not found:

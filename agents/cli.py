@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="rfenvs", description="Text environments with rich feedback, and models that teach themselves from it."
+        prog="rfenvs",
+        description="Text environments with rich feedback, and models that teach themselves from it.",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 

@@ -40,16 +40,21 @@ class ModelSettings(_Settings):
     """The policy."""
 
     name: str = Field(
-        "smollm2-135m", description="a Hugging Face directory or hub id, or 'smollm2-135m' from the package index"
+        "smollm2-135m",
+        description="a Hugging Face directory or hub id, or 'smollm2-135m' from the package index",
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field("auto", description="auto: float32 on CPU, bfloat16 on CUDA")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="auto: float32 on CPU, bfloat16 on CUDA"
+    )
     device: str = Field("auto", description="auto: CUDA if there is one")
     attention: str = Field("sdpa", description="transformers' attention implementation: sdpa or eager")
     lora_rank: int = Field(0, ge=0, description="rank of LoRA adapters on all linear layers; 0 trains all weights")
     lora_alpha: float = Field(32.0, gt=0, description="LoRA scale")
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, a third more time")
     pack_tokens: int = Field(2048, ge=16, description="tokens of one scoring forward pass")
-    layout: Literal["tree", "padded"] = Field("tree", description="tree: shared prefixes once; padded: a row a sequence")
+    layout: Literal["tree", "padded"] = Field(
+        "tree", description="tree: shared prefixes once; padded: a row a sequence"
+    )
 
 
 class BatchSettings(_Settings):
@@ -82,7 +87,9 @@ class TrainConfig(_Settings):
     eval: EvalSettings = EvalSettings()
     steps: int = Field(100, ge=0, description="rollout batches")
     seed: int = Field(0, description="seeds tasks, sampling and contexts")
-    run_dir: Path | None = Field(None, description="where the run is written; default runs/<recipe>-<environment>-<seed>")
+    run_dir: Path | None = Field(
+        None, description="where the run is written; default runs/<recipe>-<environment>-<seed>"
+    )
     save_every: int = Field(10, ge=0, description="steps between checkpoints; 0: only the final model")
     save_final: bool = Field(True, description="write the trained model to checkpoints/final")
     check_teacher: int = Field(8, ge=0, description="tasks of the teacher check before training; 0 skips it")
@@ -94,7 +101,8 @@ class TrainConfig(_Settings):
     def _compatible(self) -> TrainConfig:
         if self.eval.tasks and self.eval.split == self.env.split:
             raise ValueError(
-                f"eval.split and env.split are both {self.env.split!r}; evaluate on a held-out split, or set eval.tasks=0"
+                f"eval.split and env.split are both {self.env.split!r}; evaluate on a held-out split, "
+                "or set eval.tasks=0"
             )
         if self.sampling.temperature == 0:
             raise ValueError("sampling.temperature=0 makes equal attempts; training needs a positive temperature")
@@ -223,7 +231,10 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
 def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, Any, str]]:
     """(dotted name, type, default, description) of every field, nested models opened."""
     for name, field in model.model_fields.items():
-        default, annotation = field.get_default(call_default_factory=True, validated_data={}), field.annotation
+        default, annotation = (
+            field.get_default(call_default_factory=True, validated_data={}),
+            field.annotation,
+        )
         if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, Recipe):
             yield from fields(annotation, f"{prefix}{name}.")
         elif not (isinstance(annotation, type) and issubclass(annotation, Recipe)):

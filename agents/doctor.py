@@ -40,7 +40,9 @@ def examine() -> str:
             memory = torch.cuda.get_device_properties(0).total_memory / 2**30
             lines.append(f"ok     CUDA: {torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
         else:
-            lines.append(f"-      no CUDA device: models of a few hundred million parameters, {torch.get_num_threads()} threads")
+            lines.append(
+                f"-      no CUDA device: models of a few hundred million parameters, {torch.get_num_threads()} threads"
+            )
     for name, spec in PACKAGED.items():
         target = cache_dir() / "models" / f"{name}-{spec.sha256[:12]}"
         state = "is cached" if target.is_dir() else "is fetched when first used (93 MB)"

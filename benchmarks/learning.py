@@ -87,9 +87,7 @@ def curve(directory: Path) -> dict[str, Any]:
     points = []
     for row in rows:
         if row["kind"] == "eval" and row["temperature"] > 0:
-            greedy = next(
-                r for r in rows if r["kind"] == "eval" and r["step"] == row["step"] and r["temperature"] == 0
-            )
+            greedy = next(r for r in rows if r["kind"] == "eval" and r["step"] == row["step"] and r["temperature"] == 0)
             spent = sum(seconds for step, seconds in cpu.items() if step < row["step"])
             points.append(
                 {"step": row["step"], "generations": row["generations"], "cpu_seconds": round(spent, 1),
@@ -99,7 +97,13 @@ def curve(directory: Path) -> dict[str, Any]:
 
 
 def settings(recipe: dict[str, Any], rate: float, seed: int, steps: int, split: str, every: int = 4) -> dict[str, Any]:
-    above = {"recipe": recipe, "steps": steps, "seed": seed, "optim": {"lr": rate}, "eval": {"split": split, "every": every}}
+    above = {
+        "recipe": recipe,
+        "steps": steps,
+        "seed": seed,
+        "optim": {"lr": rate},
+        "eval": {"split": split, "every": every},
+    }
     return merged(COMMON, above)
 
 
@@ -130,9 +134,7 @@ def tune(workers: int, steps: int = 8) -> None:
         for rate in RATES
     ]
     results = run_all(jobs, workers)
-    table = {
-        name: {f"{rate:g}": area(results[f"tune/{name}-{rate:g}"]) for rate in RATES} for name in METHODS
-    }
+    table = {name: {f"{rate:g}": area(results[f"tune/{name}-{rate:g}"]) for rate in RATES} for name in METHODS}
     store("tune", table)
     for name, row in table.items():
         print(f"{name:12} " + "  ".join(f"{rate}: {value:.3f}" for rate, value in row.items()))
@@ -146,7 +148,10 @@ def tuned(name: str) -> float:
 def ablate(workers: int, steps: int = 8, seeds: tuple[int, ...] = (100,)) -> None:
     rate = tuned("blend")
     jobs = [
-        (f"ablate/{name.replace(' ', '-').replace(',', '')}-s{seed}", settings(recipe, rate, seed, steps, "dev"))
+        (
+            f"ablate/{name.replace(' ', '-').replace(',', '')}-s{seed}",
+            settings(recipe, rate, seed, steps, "dev"),
+        )
         for seed in seeds
         for name, recipe in ABLATIONS.items()
     ]
@@ -158,7 +163,9 @@ def ablate(workers: int, steps: int = 8, seeds: tuple[int, ...] = (100,)) -> Non
     store("ablate", table)
     for name, runs in table.items():
         final = [run[-1] for run in runs]
-        print(f"{name:24} T=1 {[round(p['sampled'], 2) for p in final]} greedy {[round(p['greedy'], 2) for p in final]}")
+        print(
+            f"{name:24} T=1 {[round(p['sampled'], 2) for p in final]} greedy {[round(p['greedy'], 2) for p in final]}"
+        )
 
 
 def report(workers: int, steps: int = 12, seeds: tuple[int, ...] = (0, 1, 2)) -> None:
@@ -171,7 +178,10 @@ def report(workers: int, steps: int = 12, seeds: tuple[int, ...] = (0, 1, 2)) ->
     ]  # fmt: skip
     results = list(run_all(jobs, workers).values())
     names = list(METHODS)
-    store("report", {name: [results[k * len(names) + i] for k in range(len(seeds))] for i, name in enumerate(names)})
+    store(
+        "report",
+        {name: [results[k * len(names) + i] for k in range(len(seeds))] for i, name in enumerate(names)},
+    )
     write()
 
 
@@ -195,8 +205,9 @@ def write() -> None:
             if points[0]["step"] % 8 and points[0]["step"] != 4:
                 continue
             sampled, greedy = (interval([p[k] for p in points]) for k in ("sampled", "greedy"))
+            cpu = mean(p["cpu_seconds"] for p in points)
             lines.append(
-                f"| {name} | {tuned(name):g} | {points[0]['generations']} | {mean(p['cpu_seconds'] for p in points):.0f} "
+                f"| {name} | {tuned(name):g} | {points[0]['generations']} | {cpu:.0f} "
                 f"| {sampled[0]:.2f} ± {sampled[1]:.2f} | {greedy[0]:.2f} ± {greedy[1]:.2f} |"
             )
     (DOCS / "learning.md").write_text("\n".join(lines) + "\n")

@@ -207,14 +207,10 @@ class TextEnv(gymnasium.Env[str, str]):
         except AttributeError:
             raise ValueError(f"task_index={index!r}: use an integer from 0 to {total - 1}.") from None
         if not 0 <= number < total:
-            raise ValueError(
-                f"task_index={number} is out of range: split {split!r} has tasks 0 to {total - 1}."
-            )
+            raise ValueError(f"task_index={number} is out of range: split {split!r} has tasks 0 to {total - 1}.")
         return self.task(split, number)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start an episode on a random task, or on `options["task_index"]` or `options["task_id"]`.
 
         Raises:

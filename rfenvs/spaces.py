@@ -59,11 +59,7 @@ class Text(spaces.Text):
         return f"Text({self.min_length}, {self.max_length}, charset=unicode)"
 
     def __eq__(self, other: object, /) -> bool:
-        return (
-            isinstance(other, Text)
-            and self.min_length == other.min_length
-            and self.max_length == other.max_length
-        )
+        return isinstance(other, Text) and self.min_length == other.min_length and self.max_length == other.max_length
 
     __hash__ = None  # type: ignore[assignment]
 

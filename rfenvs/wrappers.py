@@ -34,9 +34,7 @@ class TokenizeFeedback(gymnasium.Wrapper[str, str, str, str]):
         self.tokenizer_name = tokenizer_name(tokenizer)
         self._cache: OrderedDict[str, list[int]] = OrderedDict()
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Reset the environment and tokenise what it says."""
         observation, info = self.env.reset(seed=seed, options=options)
         self._fill(info["feedback"])

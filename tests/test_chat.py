@@ -40,7 +40,7 @@ def test_a_bridge_continues_a_sampled_turn_as_the_template_would():
     then = [{"role": "user", "content": "wrong tool"}]
     whole = [*opening, {"role": "assistant", "content": 'call(name="Bob")'}, *then]
     expected = TOKENIZER.apply_chat_template(whole, add_generation_prompt=True, return_dict=False)
-    stopped = CHAT.encode(opening) + [*action, END]
+    stopped = [*CHAT.encode(opening), *action, END]
     assert stopped + CHAT.bridge(then, END) == expected
     cut = CHAT.encode(opening) + action  # the token budget ran out: the bridge closes the turn
     assert cut + CHAT.bridge(then, action[-1]) == expected

@@ -47,7 +47,10 @@ def test_every_recipe_has_valid_published_settings(name):
         ({}, "no recipe given"),
         ({"recipe": "sdop"}, "did you mean 'sdpo'"),
         ({"recipe": {"alpha": 1}}, "recipe.name is missing"),
-        ({"recipe": {"name": "sdpo", "alhpa": 1}}, "recipe.alhpa is not a setting; did you mean recipe.alpha"),
+        (
+            {"recipe": {"name": "sdpo", "alhpa": 1}},
+            "recipe.alhpa is not a setting; did you mean recipe.alpha",
+        ),
         ({"recipe": {"name": "sdpo", "alpha": 1.5}}, "recipe.alpha=1.5"),
         ({"recipe": {"name": "grpo", "alpha": 1}}, "recipe.alpha is not a setting"),
         ({"recipe": "sdpo", "optim": {"learning_rate": 1}}, "optim.learning_rate is not a setting"),
@@ -57,7 +60,10 @@ def test_every_recipe_has_valid_published_settings(name):
         ({"recipe": "sdpo", "sampling": {"temperature": 0}}, "sampling.temperature"),
         ({"recipe": "sdpo", "sampling": {"top_p": 0.9}}, "sampling.top_p"),
         ({"recipe": {"name": "sdpo", "context": {"sources": ["sibbling"]}}}, "unknown source 'sibbling'"),
-        ({"recipe": {"name": "sdpo", "context": {"sources": ["expected"]}}}, "recipe.context.allow_reference"),
+        (
+            {"recipe": {"name": "sdpo", "context": {"sources": ["expected"]}}},
+            "recipe.context.allow_reference",
+        ),
         ({"recipe": "sdpo", "batch": {"attempts": 1}}, "batch.attempts"),
         ({"recipe": "sdpo_rich", "batch": {"tasks": 2, "attempts": 2}}, "optim.steps_per_batch"),
     ],
@@ -139,10 +145,11 @@ def test_play(monkeypatch, capsys):
 
 def test_train_and_report_from_the_command_line(tiny_dir, tmp_path, capsys):
     run = tmp_path / "run"
-    arguments = ["train", "sdpo", "--model", str(tiny_dir), "--steps", "1", "--batch.tasks", "2", "--sampling.max_tokens",
-                 "4", "--eval.tasks", "2", "--check_teacher", "0", "--run_dir", str(run)]  # fmt: skip
+    tiny = ["--model", str(tiny_dir), "--eval.tasks", "2", "--sampling.max_tokens", "4"]
+    arguments = ["train", "sdpo", *tiny, "--steps", "1", "--batch.tasks", "2", "--check_teacher", "0"]
+    arguments += ["--run_dir", str(run)]
     assert main(arguments) == 0
     assert (run / "report.html").is_file()
-    assert main(["eval", "--model", str(tiny_dir), "--eval.tasks", "2", "--sampling.max_tokens", "4"]) == 0
+    assert main(["eval", *tiny]) == 0
     assert "greedy" in capsys.readouterr().out
     assert main([*arguments, "--fresh", "--optim.lr", "1e-4"]) == 0

@@ -24,7 +24,10 @@ def item(text: str, **extra: Any) -> dict[str, Any]:
 def group(*attempts: tuple[float, str, list[dict[str, Any]]]) -> Group:
     return Group(
         {"id": "t"},
-        [Trajectory([Turn(CHAT.encode(QUESTION), [5, 6], [-1, -1], text, QUESTION, r, fb)]) for r, text, fb in attempts],
+        [
+            Trajectory([Turn(CHAT.encode(QUESTION), [5, 6], [-1, -1], text, QUESTION, r, fb)])
+            for r, text, fb in attempts
+        ],
     )
 
 
@@ -135,6 +138,11 @@ def test_thinking_is_removed_from_demonstrations_closed_or_not():
 
 def test_wordings():
     assert reworded("inline", QUESTION, "x()", None)[-1]["content"] == "Phone {Bob}. (answer: x())"
-    assert [m["role"] for m in reworded("turn", QUESTION, "x()", "fb")] == ["system", "user", "assistant", "user"]
+    assert [m["role"] for m in reworded("turn", QUESTION, "x()", "fb")] == [
+        "system",
+        "user",
+        "assistant",
+        "user",
+    ]
     paper = reworded("paper", QUESTION, "x()", "fb")[-1]["content"]
     assert paper.index("Phone") < paper.index("Correct solution:") < paper.index("x()") < paper.index("fb")

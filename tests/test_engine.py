@@ -44,7 +44,12 @@ def test_greedy_equals_transformers_generate(engine):
     for prompt, completion in zip(PROMPTS, done, strict=True):
         ids = torch.tensor([prompt])
         theirs = engine.model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=10, do_sample=False, eos_token_id=2, pad_token_id=0
+            ids,
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=10,
+            do_sample=False,
+            eos_token_id=2,
+            pad_token_id=0,
         )[0, len(prompt) :].tolist()
         assert completion.ids == theirs[: len(completion.ids)]
 
@@ -84,7 +89,11 @@ def test_a_head_that_is_not_linear_is_refused(engine):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("./nowhere", "neither a directory"), ("smollm", "neither a directory"), ("a/b/c", "neither a directory")],
+    [
+        ("./nowhere", "neither a directory"),
+        ("smollm", "neither a directory"),
+        ("a/b/c", "neither a directory"),
+    ],
 )
 def test_a_model_that_is_nothing_is_explained(name, message):
     with pytest.raises(SetupError, match=message):

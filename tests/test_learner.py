@@ -29,7 +29,16 @@ def make_batch(teacher: Teacher | None = None, temperature: float = 1.0) -> Batc
     for k in range(7):
         action = ids(2 + k % 4)
         sample = Sample(
-            prompts[k % 3], action, [-5.5 - 0.1 * j for j in range(len(action))], [], "", float(k % 2), [], k % 3, k, 0
+            prompts[k % 3],
+            action,
+            [-5.5 - 0.1 * j for j in range(len(action))],
+            [],
+            "",
+            float(k % 2),
+            [],
+            k % 3,
+            k,
+            0,
         )
         if k != 4:
             sample.teacher_ids = HEADER + ids(5) + prompts[k % 3][6:]
@@ -59,7 +68,9 @@ def gradient(engine: HFEngine, recipe, *, budget: int, layout: str = "tree", spl
 
 
 @pytest.mark.parametrize("name", recipes.names())
-@pytest.mark.parametrize(("budget", "layout"), [(16, "tree"), (45, "tree"), (16, "padded"), (60, "padded"), (999, "padded")])
+@pytest.mark.parametrize(
+    ("budget", "layout"), [(16, "tree"), (45, "tree"), (16, "padded"), (60, "padded"), (999, "padded")]
+)
 def test_loss_and_gradient_do_not_depend_on_packing(tiny_dir, name, budget, layout):
     recipe = recipes.get(name)()
     if hasattr(recipe, "top_k"):
@@ -169,7 +180,7 @@ def test_which_weights_teach(engine, kind):
     teacher.update()
     second = teacher.logits(ITEMS, 1.0).logits(slice(None))
     with torch.no_grad():
-        now = engine.model(torch.tensor([HEADER + [70, 71, 72]])).logits[0, 5:-1]
+        now = engine.model(torch.tensor([[*HEADER, 70, 71, 72]])).logits[0, 5:-1]
     if kind == "frozen":
         assert torch.allclose(first, second)
     elif kind == "live":
@@ -211,7 +222,7 @@ def test_lora_frozen_teacher_is_the_base_model_and_trains_adapters_only(tiny_dir
     assert all("lora_" in name for name in teacher.shadow)
     perturb(engine)
     with torch.no_grad():
-        logits = base.model(torch.tensor([HEADER + [70, 71, 72]])).logits[0, 5:-1]
+        logits = base.model(torch.tensor([[*HEADER, 70, 71, 72]])).logits[0, 5:-1]
     assert torch.allclose(teacher.logits(ITEMS, 1.0).logits(slice(None)), logits, atol=1e-4)
     assert not torch.allclose(Teacher.live(engine).logits(ITEMS, 1.0).logits(slice(None)), logits, atol=1e-2)
     learner = Learner(engine, OptimSettings(lr=0.01), 1.0)

@@ -19,7 +19,12 @@ def trajectory(reward: float, scored: bool = True) -> Trajectory:
 
 def test_advantages_are_golden():
     group = Group({}, [trajectory(r) for r in (1, 0, 0, 1)])
-    assert group_advantages([group], normalise=False) == {(0, 0): 0.5, (0, 1): -0.5, (0, 2): -0.5, (0, 3): 0.5}
+    assert group_advantages([group], normalise=False) == {
+        (0, 0): 0.5,
+        (0, 1): -0.5,
+        (0, 2): -0.5,
+        (0, 3): 0.5,
+    }
     scaled = group_advantages([group], normalise=True)
     assert scaled[0, 0] == pytest.approx(0.5 / (0.5773503 + 1e-4), abs=1e-6)
 
@@ -67,7 +72,9 @@ def test_srpo_routes_every_token_once_under_one_denominator(engine):
     # weights have mean 1 over the routed tokens, and fall with the teacher's entropy
     assert float(distil.coefficients.sum()) == pytest.approx(float(routed.sum()) / n, rel=1e-5)
     entropy, weight = batch.teacher_entropy[routed], distil.coefficients[routed] * n
-    assert torch.allclose(weight.log() + 2.0 * entropy, (weight.log() + 2.0 * entropy)[0].expand(len(weight)), atol=1e-4)
+    assert torch.allclose(
+        weight.log() + 2.0 * entropy, (weight.log() + 2.0 * entropy)[0].expand(len(weight)), atol=1e-4
+    )
 
 
 def test_blend_weights_the_two_losses():

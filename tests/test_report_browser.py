@@ -193,9 +193,7 @@ def test_every_curve_has_a_point_for_each_measurement(browser: Browser, finished
 def test_alarms_are_told_and_marked_where_they_belong(browser: Browser, finished: Path) -> None:
     visit(browser, finished)
     until(lambda: css(browser, "g.alarm"))
-    assert texts(browser, "#alarms li") == [
-        "zero variance step 3 Half of the groups had one reward. 0.52, limit 0.5"
-    ]
+    assert texts(browser, "#alarms li") == ["zero variance step 3 Half of the groups had one reward. 0.52, limit 0.5"]
     marked = "return [...document.querySelectorAll('g.alarm')].map(e => e.closest('figure').dataset.key)"
     assert browser.execute_script(marked) == ["success-test", "zero_variance"]
 
@@ -263,32 +261,24 @@ def test_an_attempt_shows_prompt_answer_feedback_and_the_teachers_view(
     next(item for item in css(browser, ".rail li") if wanted in item.text).click()
     assert browser.current_url.endswith(place)
     first, second = row["turns"]
-    assert texts(browser, ".turn:nth-of-type(1) .prompt .content") == [
-        m["content"] for m in first["messages"]
-    ]
+    assert texts(browser, ".turn:nth-of-type(1) .prompt .content") == [m["content"] for m in first["messages"]]
     assert texts(browser, ".turn:nth-of-type(1) .tokens") == ["".join(t["text"] for t in first["tokens"])]
     assert texts(browser, ".turn:nth-of-type(1) pre.text") == [first["text"]]
     assert texts(browser, ".turn:nth-of-type(1) .feedback .content") == [first["feedback"][0]["text"]]
     assert texts(browser, ".turn:nth-of-type(1) .teacher .same .content") == [SYSTEM]
     question, taught = first["messages"][1]["content"], first["teacher_messages"][1]["content"]
     assert texts(browser, ".turn:nth-of-type(1) .teacher .changed .content") == [taught]
-    assert "".join(texts(browser, ".turn:nth-of-type(1) .teacher .changed mark")) == taught.removeprefix(
-        question
-    )
+    assert "".join(texts(browser, ".turn:nth-of-type(1) .teacher .changed mark")) == taught.removeprefix(question)
     # the second turn folds what the first one showed
     assert texts(browser, ".turn:nth-of-type(2) .earlier summary") == ["3 earlier messages"]
-    assert texts(browser, ".turn:nth-of-type(2) .prompt > .bubble .content") == [
-        second["messages"][3]["content"]
-    ]
+    assert texts(browser, ".turn:nth-of-type(2) .prompt > .bubble .content") == [second["messages"][3]["content"]]
     assert len(texts(browser, ".turn:nth-of-type(2) .feedback")) == 2
     assert texts(browser, ".label.leak") == ["reveals reference"]
     assert texts(browser, ".attempt-head .badge")[0] == "0"
     assert texts(browser, ".attempt-head .label") == ["completed", f"task {row['task']['id']}, train"]
 
 
-def test_siblings_are_one_click_apart(
-    browser: Browser, finished: Path, failed: tuple[str, dict[str, Any]]
-) -> None:
+def test_siblings_are_one_click_apart(browser: Browser, finished: Path, failed: tuple[str, dict[str, Any]]) -> None:
     place, row = failed
     visit(browser, finished, place)
     chips = css(browser, ".siblings .chip")
@@ -432,9 +422,7 @@ def test_an_empty_run_directory_makes_a_page(browser: Browser, tmp_path: Path) -
     assert browser.get_log("browser") == []
 
 
-def test_attempts_left_out_are_counted_and_their_siblings_are_still_listed(
-    browser: Browser, tmp_path: Path
-) -> None:
+def test_attempts_left_out_are_counted_and_their_siblings_are_still_listed(browser: Browser, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", steps=30, groups=4, size=8, hostile=False)
     write_report(run)
     visit(browser, run)

@@ -37,9 +37,7 @@ def test_a_row_can_be_read_while_the_run_goes_on(tmp_path: Path) -> None:
     writer.close()
 
 
-@pytest.mark.parametrize(
-    "value", [math.nan, math.inf, -math.inf, Scalar(math.nan), [math.nan], {"in": math.inf}]
-)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, Scalar(math.nan), [math.nan], {"in": math.inf}])
 def test_what_is_not_a_number_is_null_in_strict_json(tmp_path: Path, value: object) -> None:
     with MetricsWriter(tmp_path) as writer:
         writer.log(0, "train", {"loss": value, "lr": Scalar(2e-5)})
@@ -148,25 +146,18 @@ def test_an_unknown_tracker_lists_the_known_ones() -> None:
     assert make_trackers([]) == []
 
 
-@pytest.mark.parametrize(
-    ("name", "module"), [("tensorboard", "torch"), ("trackio", "trackio"), ("wandb", "wandb")]
-)
-def test_a_missing_package_is_named_with_its_setting(
-    name: str, module: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("name", "module"), [("tensorboard", "torch"), ("trackio", "trackio"), ("wandb", "wandb")])
+def test_a_missing_package_is_named_with_its_setting(name: str, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for loaded in [loaded for loaded in sys.modules if loaded.startswith("torch.utils.tensorboard")]:
         monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard" if name == "tensorboard" else module, None)
-    with pytest.raises(
-        ImportError, match=rf"^trackers: '{name}' needs the package {name} \(pip install {name}\)"
-    ):
+    with pytest.raises(ImportError, match=rf"^trackers: '{name}' needs the package {name} \(pip install {name}\)"):
         make_trackers([name])
 
 
 def test_no_tracker_is_imported_before_it_is_asked_for() -> None:
     code = (
-        "import sys, agents.report.trackers; "
-        "assert not {'torch', 'tensorboard', 'trackio', 'wandb'} & set(sys.modules)"
+        "import sys, agents.report.trackers; assert not {'torch', 'tensorboard', 'trackio', 'wandb'} & set(sys.modules)"
     )
     root = Path(__file__).resolve().parents[1]
     subprocess.run([sys.executable, "-c", code], cwd=root, check=True)

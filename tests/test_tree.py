@@ -55,29 +55,54 @@ def _logprobs(engine, items):
 
 
 def _families():
-    from transformers import GemmaConfig, GemmaForCausalLM, GPT2Config, GPT2LMHeadModel, Qwen3Config, Qwen3ForCausalLM
+    from transformers import (
+        GemmaConfig,
+        GemmaForCausalLM,
+        GPT2Config,
+        GPT2LMHeadModel,
+        Qwen3Config,
+        Qwen3ForCausalLM,
+    )
 
     small = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, eos_token_id=2)
     vocab = len(tiny_tokenizer())
     yield "llama", lambda: tiny_model(vocab)
-    yield "qwen3", lambda: Qwen3ForCausalLM(
-        Qwen3Config(vocab_size=vocab, num_key_value_heads=2, head_dim=8, tie_word_embeddings=False, **small)
+    yield (
+        "qwen3",
+        lambda: Qwen3ForCausalLM(
+            Qwen3Config(vocab_size=vocab, num_key_value_heads=2, head_dim=8, tie_word_embeddings=False, **small)
+        ),
     )
-    yield "gemma", lambda: GemmaForCausalLM(GemmaConfig(vocab_size=vocab, num_key_value_heads=1, head_dim=8, **small))
-    yield "gpt2", lambda: GPT2LMHeadModel(
-        GPT2Config(vocab_size=vocab, n_embd=32, n_layer=2, n_head=4, n_positions=512, eos_token_id=2, bos_token_id=None)
+    yield (
+        "gemma",
+        lambda: GemmaForCausalLM(GemmaConfig(vocab_size=vocab, num_key_value_heads=1, head_dim=8, **small)),
+    )
+    yield (
+        "gpt2",
+        lambda: GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=vocab,
+                n_embd=32,
+                n_layer=2,
+                n_head=4,
+                n_positions=512,
+                eos_token_id=2,
+                bos_token_id=None,
+            )
+        ),
     )
 
 
-@pytest.mark.parametrize(("name", "build"), list(_families()), ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "build"), list(_families()), ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_tree_and_padded_rows_and_single_sequences_agree(name, build):
     torch.manual_seed(1)
     engine = HFEngine(build(), tiny_tokenizer(), budget=60)
     generator = torch.Generator().manual_seed(0)
     head = torch.randint(3, 300, (20,), generator=generator).tolist()
     items = [
-        (head + torch.randint(3, 300, (3,), generator=generator).tolist(), [10 + k % 2, 20, 30 + k])
-        for k in range(6)
+        (head + torch.randint(3, 300, (3,), generator=generator).tolist(), [10 + k % 2, 20, 30 + k]) for k in range(6)
     ]
     items += [(items[0][0], [11, 20, 30]), items[0]]
     tree = _logprobs(engine, items)

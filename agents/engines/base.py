@@ -14,7 +14,9 @@ class Sampling(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     temperature: float = Field(1.0, ge=0, description="softmax temperature; 0 is greedy")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus mass; training wants 1, so that log-probabilities are exact")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="nucleus mass; training wants 1, so that log-probabilities are exact"
+    )
     max_tokens: int = Field(256, ge=1, description="longest action, in tokens")
 
 
@@ -25,7 +27,7 @@ class Completion:
     ids: list[int]
     """Sampled ids, the stop token included."""
     logprobs: list[float]
-    """Log-probability of each id under softmax(logits / temperature), in nats; at temperature 0, under temperature 1."""
+    """Log-probability of each id under softmax(logits / temperature), nats; at temperature 0, under temperature 1."""
     finish_reason: str
     """``"stop"`` or ``"length"``."""
 

@@ -168,7 +168,9 @@ class HFEngine:
         results: list[Completion] = [Completion([], [], "length")] * len(prompts)
         for k in range(0, len(order), self.rows):
             chosen = order[k : k + self.rows]
-            for i, completion in zip(chosen, self._decode([prompts[i] for i in chosen], sampling, generator), strict=True):
+            for i, completion in zip(
+                chosen, self._decode([prompts[i] for i in chosen], sampling, generator), strict=True
+            ):
                 results[i] = completion
         return results
 
@@ -203,9 +205,7 @@ class HFEngine:
         )
         return output.past_key_values, mask, positions[:, -1:] + 1, output.logits[:, -1].float()
 
-    def _decode(
-        self, prompts: list[list[int]], sampling: Sampling, generator: torch.Generator
-    ) -> list[Completion]:
+    def _decode(self, prompts: list[list[int]], sampling: Sampling, generator: torch.Generator) -> list[Completion]:
         distinct: dict[tuple[int, ...], int] = {}
         rows = torch.tensor([distinct.setdefault(tuple(p), len(distinct)) for p in prompts], device=self.device)
         cache, mask, position, logits = self._prefill([list(p) for p in distinct])
@@ -271,5 +271,3 @@ def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tup
             probabilities = torch.zeros_like(probabilities).scatter(-1, index, ordered)
         ids = torch.multinomial(probabilities, 1, generator=generator)[:, 0]
     return ids, logprobs.gather(-1, ids[:, None])[:, 0]
-
-

@@ -44,7 +44,9 @@ class TaughtRecipe(Recipe):
 
     teacher: TeacherSettings = TeacherSettings(kind="ema", rate=0.05, temperature=1.0)
     context: Context = Context()
-    alpha: float = Field(0.5, ge=0, le=1, description="divergence: 0 forward KL, 1 reverse KL, between: generalised JSD")
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="divergence: 0 forward KL, 1 reverse KL, between: generalised JSD"
+    )
     top_k: int = Field(100, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
     tail: bool = Field(True, description="with top_k: one bucket for the rest, instead of renormalising")
     is_clip: float = Field(2.0, gt=0, description="cap of the importance weights")

@@ -10,7 +10,8 @@ arXiv 2503.14476). No KL to a reference policy, advantages without the standard 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -25,7 +26,7 @@ class GRPO(Recipe):
     """Group-relative policy gradient."""
 
     name: ClassVar[str] = "grpo"
-    run_defaults = {"optim": {"lr": 1e-6}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}}
 
     clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio")
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio")

@@ -8,8 +8,8 @@ It sees what a teacher with ``sources=["expected"]`` sees, and spends as many ge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 
@@ -26,7 +26,7 @@ class Imitation(Recipe):
     """Supervised learning of the expected answers of the tasks just attempted."""
 
     name: ClassVar[str] = "imitation"
-    run_defaults = {"optim": {"lr": 1e-5}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5}}
 
     def samples(self, groups: Sequence[Group], chat: Chat) -> list[Sample]:
         """One sequence for each task and turn whose answer is known."""

@@ -13,7 +13,8 @@ micro-batch of one sequence). Both published settings are here: `sdpo` without r
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from pydantic import Field
 
@@ -29,7 +30,7 @@ class SDPO(TaughtRecipe):
     """Published setting without rich feedback: JSD, top 100, EMA 0.05, one optimiser step a rollout batch."""
 
     name: ClassVar[str] = "sdpo"
-    run_defaults = {"optim": {"lr": 1e-5, "warmup_steps": 10}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5, "warmup_steps": 10}}
 
     context: Context = Context(sources=["sibling"], wording="paper")
 
@@ -44,7 +45,7 @@ class SDPORich(SDPO):
     """Published setting with rich feedback: reverse KL, top 20, EMA 0.01, 32 optimiser steps a rollout batch."""
 
     name: ClassVar[str] = "sdpo_rich"
-    run_defaults = {"optim": {"lr": 1e-6, "warmup_steps": 0, "steps_per_batch": 32}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6, "warmup_steps": 0, "steps_per_batch": 32}}
 
     teacher: TeacherSettings = TeacherSettings(kind="ema", rate=0.01)
     context: Context = Context(sources=["sibling", "feedback"], wording="paper", allow_reference=True)

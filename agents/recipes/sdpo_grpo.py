@@ -10,7 +10,8 @@ Both are means over tokens: L_GRPO over all tokens of the batch, L_SDPO over the
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -25,7 +26,7 @@ class Blend(TaughtRecipe):
     """Policy gradient plus self-distillation."""
 
     name: ClassVar[str] = "sdpo_grpo"
-    run_defaults = {"optim": {"lr": 1e-5, "warmup_steps": 10}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5, "warmup_steps": 10}}
 
     policy_weight: float = Field(0.9, ge=0, description="weight of the policy gradient")
     distil_weight: float = Field(0.1, ge=0, description="weight of the self-distillation")

@@ -10,7 +10,8 @@ zero advantage still count in N (our readings).
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -25,7 +26,7 @@ class SRPO(TaughtRecipe):
     """Correct samples to policy gradient, failed samples to distillation, entropy weights."""
 
     name: ClassVar[str] = "srpo"
-    run_defaults = {"optim": {"lr": 1e-5, "warmup_steps": 10}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5, "warmup_steps": 10}}
     needs_teacher_entropy: ClassVar[bool] = True
 
     beta: float = Field(1.0, ge=0, description="how strongly an uncertain teacher is muted")

@@ -27,9 +27,7 @@ FIGURES = (
     Figure("teacher_gap", "Teacher gap", "Mean divergence of teacher and student at a token.", "nats"),
     Figure("entropy", "Entropy", "How undecided the student is at a token.", "nats"),
     Figure("length", "Length", "Mean length of an attempt.", "tokens"),
-    Figure(
-        "zero_variance", "Zero-variance groups", "Groups whose attempts all earned the same reward.", "share"
-    ),
+    Figure("zero_variance", "Zero-variance groups", "Groups whose attempts all earned the same reward.", "share"),
 )
 MORE_FIGURES = (
     Figure("taught", "Taught", "Attempts that had something to learn from.", "share"),

@@ -120,9 +120,7 @@ def jsonable(value: Any) -> Any:
         return [jsonable(item) for item in value]
     if hasattr(value, "item"):
         return jsonable(value.item())
-    raise TypeError(
-        f"a log cannot hold {value!r:.80} ({type(value).__name__}); convert it to a number or text"
-    )
+    raise TypeError(f"a log cannot hold {value!r:.80} ({type(value).__name__}); convert it to a number or text")
 
 
 def parse_row(line: bytes) -> dict[str, Any]:

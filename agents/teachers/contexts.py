@@ -37,7 +37,9 @@ class Context(BaseModel):
         "'inline': in brackets behind the question",
     )
     allow_reference: bool = Field(False, description="let feedback that reveals the reference reach the teacher")
-    max_tokens: int = Field(8192, ge=1, description="longest demonstration or feedback; more is cut, the question never")
+    max_tokens: int = Field(
+        8192, ge=1, description="longest demonstration or feedback; more is cut, the question never"
+    )
 
     @field_validator("sources")
     @classmethod

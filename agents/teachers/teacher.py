@@ -22,9 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from agents.engines.hf import HFEngine, Scored
-from agents.losses.fused import Head
+from agents.losses.fused import Head, fused_loss
 from agents.losses.fused import Teacher as TeacherLogits
-from agents.losses.fused import fused_loss
 
 
 class TeacherSettings(BaseModel):
@@ -33,9 +32,13 @@ class TeacherSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     kind: Literal["live", "frozen", "ema", "trust_region"] = Field("ema", description="whose weights teach")
-    rate: float = Field(0.05, ge=0, le=1, description="u: EMA step a rollout batch, or the trust region's mixing weight")
+    rate: float = Field(
+        0.05, ge=0, le=1, description="u: EMA step a rollout batch, or the trust region's mixing weight"
+    )
     temperature: float = Field(
-        1.0, gt=0, description="divides the teacher's logits, beside the sampling temperature; below 1 it sharpens"
+        1.0,
+        gt=0,
+        description="divides the teacher's logits, beside the sampling temperature; below 1 it sharpens",
     )
 
 
@@ -92,7 +95,9 @@ class Teacher:
                 hidden = states.new_empty(int(starts[-1]), states.shape[-1])
             hidden[torch.cat([torch.arange(int(starts[i]), int(starts[i + 1])) for i in order])] = states
         head = engine.head()
-        detached = Head(head.weight.detach(), None if head.bias is None else head.bias.detach(), head.scale, head.softcap)
+        detached = Head(
+            head.weight.detach(), None if head.bias is None else head.bias.detach(), head.scale, head.softcap
+        )
         return hidden, detached
 
     @torch.no_grad()

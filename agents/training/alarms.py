@@ -40,15 +40,27 @@ def alarms(history: Sequence[Metrics]) -> list[Alarm]:
         if value > limit:
             found.append(Alarm(name, message.format(value=value, limit=limit), value, limit))
 
-    above("length", max(2.0 * usual("length"), usual("length") + 8), "answers grew to {value:.0f} tokens, limit {limit:.0f}")
+    above(
+        "length",
+        max(2.0 * usual("length"), usual("length") + 8),
+        "answers grew to {value:.0f} tokens, limit {limit:.0f}",
+    )
     shrunk = 0.4 * usual("length")
     if float(now.get("length") or 0.0) < shrunk:
         value = float(now.get("length") or 0.0)
         found.append(Alarm("length_drop", f"answers shrank to {value:.1f} tokens, limit {shrunk:.1f}", value, shrunk))
     above("repetition", max(0.3, 2 * usual("repetition")), "{value:.0%} of 4-grams repeat, limit {limit:.0%}")
-    above("truncated", max(0.5, min(1.0, 2 * usual("truncated"))), "{value:.0%} of answers hit max_tokens, limit {limit:.0%}")
+    above(
+        "truncated",
+        max(0.5, min(1.0, 2 * usual("truncated"))),
+        "{value:.0%} of answers hit max_tokens, limit {limit:.0%}",
+    )
     above("entropy", max(2.0 * usual("entropy"), 1.0), "entropy rose to {value:.2f} nats, limit {limit:.2f}")
-    above("zero_variance", 0.9, "{value:.0%} of groups have equal rewards: nothing to compare, limit {limit:.0%}")
+    above(
+        "zero_variance",
+        0.9,
+        "{value:.0%} of groups have equal rewards: nothing to compare, limit {limit:.0%}",
+    )
     return found
 
 

@@ -58,7 +58,8 @@ class TeacherCheck:
             )
         if self.gap_good <= self.gap_bad:
             found.append(
-                f"the teacher raises bad attempts ({self.gap_bad:+.2f} nats) as much as good ones ({self.gap_good:+.2f})"
+                f"the teacher raises bad attempts ({self.gap_bad:+.2f} nats) as much as good ones "
+                f"({self.gap_good:+.2f})"
             )
         if self.teacher_entropy > 1.2 * self.student_entropy:
             found.append(

@@ -55,7 +55,11 @@ class Learner:
         self.engine, self.settings, self.temperature = engine, settings, temperature
         self.parameters = [p for p in engine.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=settings.lr, betas=settings.betas, weight_decay=settings.weight_decay, fused=True
+            self.parameters,
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.steps = 0
 

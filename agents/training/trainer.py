@@ -1,11 +1,11 @@
 """The loop: tasks to groups to a batch to an optimiser step, again and again, with everything written down.
 
-    for step:
-        groups  = rollout(policy, tasks)                 # attempts, rewards, feedback
-        samples = recipe.samples(groups) + contexts      # what the teacher may see
-        for batch of samples:
-            teacher reads, recipe annotates, learner steps
-        teacher follows
+for step:
+    groups  = rollout(policy, tasks)                 # attempts, rewards, feedback
+    samples = recipe.samples(groups) + contexts      # what the teacher may see
+    for batch of samples:
+        teacher reads, recipe annotates, learner steps
+    teacher follows
 """
 
 from __future__ import annotations
@@ -164,7 +164,13 @@ class Trainer:
         tasks = task_order(self.environments.num_tasks(), config.seed, step * config.batch.tasks, config.batch.tasks)
         seed = random.Random(f"{config.seed}:{step}").getrandbits(63)
         groups = rollout(
-            self.engine, self.engine.chat, self.environments, tasks, config.batch.attempts, config.sampling, seed
+            self.engine,
+            self.engine.chat,
+            self.environments,
+            tasks,
+            config.batch.attempts,
+            config.sampling,
+            seed,
         )
         samples = recipe.samples(groups, self.engine.chat)
         overlong = 0
@@ -205,7 +211,11 @@ class Trainer:
         return results
 
     def _record(
-        self, step: int, metrics: dict[str, Any], groups: Sequence[Group], results: list[tuple[Batch, StepResult]]
+        self,
+        step: int,
+        metrics: dict[str, Any],
+        groups: Sequence[Group],
+        results: list[tuple[Batch, StepResult]],
     ) -> None:
         self.writer.log(step, "train", metrics)
         self.writer.log_trajectories(self._rows(step, groups, results))
@@ -391,11 +401,20 @@ def _tokens(engine: HFEngine, ids: list[int], stats: TokenStats, span: slice) ->
     texts = [engine.tokenizer.decode([i]) for i in ids]
     for k, text in zip(range(span.start, span.stop), texts, strict=True):
         row: dict[str, Any] = {"text": text}
-        for name, values in (("logp", stats.logp), ("teacher_logp", stats.teacher_logp), ("gap", stats.divergence)):
+        for name, values in (
+            ("logp", stats.logp),
+            ("teacher_logp", stats.teacher_logp),
+            ("gap", stats.divergence),
+        ):
             number = float(values[k])
             row[name] = round(number, 4) if math.isfinite(number) else None
         if stats.top_ids is not None and stats.top_teacher is not None and stats.top_student is not None:
-            triples = zip(stats.top_ids[k].tolist(), stats.top_teacher[k].tolist(), stats.top_student[k].tolist(), strict=True)
+            triples = zip(
+                stats.top_ids[k].tolist(),
+                stats.top_teacher[k].tolist(),
+                stats.top_student[k].tolist(),
+                strict=True,
+            )
             row["top"] = [[engine.tokenizer.decode([i]), round(q, 4), round(p, 4)] for i, q, p in triples if i >= 0]
         rows.append(row)
     return rows

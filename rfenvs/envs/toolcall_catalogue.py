@@ -270,9 +270,7 @@ def _some(pool: tuple[str, ...], most: int) -> Callable[[Random], list[str]]:
 
 
 def _cart(rng: Random) -> list[dict[str, Any]]:
-    return [
-        {"item": name, "quantity": rng.randrange(2, 9)} for name in rng.sample(ITEMS, rng.randrange(1, 4))
-    ]
+    return [{"item": name, "quantity": rng.randrange(2, 9)} for name in rng.sample(ITEMS, rng.randrange(1, 4))]
 
 
 def _passengers(rng: Random) -> list[dict[str, Any]]:

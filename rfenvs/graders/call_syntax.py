@@ -149,17 +149,13 @@ class _Reader:
         while self.peek() != ")":
             key_at = self.at
             if self.at < self.end and not (self.peek().isalpha() or self.peek() == "_"):
-                self.fail(
-                    f"argument {len(arguments) + 1} of {name} has no name; write {name}(argument=value)"
-                )
+                self.fail(f"argument {len(arguments) + 1} of {name} has no name; write {name}(argument=value)")
             key = self.name("an argument name")
             self.skip()
             if self.peek() != "=":
                 if self.at < self.end and self.peek() in ",)":
                     self.at = key_at
-                    self.fail(
-                        f"argument {len(arguments) + 1} of {name} has no name; write {name}(argument=value)"
-                    )
+                    self.fail(f"argument {len(arguments) + 1} of {name} has no name; write {name}(argument=value)")
                 self.fail(f'expected "=" after "{key}", found {self.found()}')
             if key in arguments:
                 self.fail(f'argument "{key}" is given twice', key_at)
@@ -186,9 +182,7 @@ class _Reader:
         record = self.mapping(0, spans, inner)
         unknown = [key for key in record if key not in ("name", "arguments")]
         if unknown:
-            self.fail(
-                f'unexpected key "{unknown[0]}"; a call has "name" and "arguments"', spans[unknown[0]][0]
-            )
+            self.fail(f'unexpected key "{unknown[0]}"; a call has "name" and "arguments"', spans[unknown[0]][0])
         if not isinstance(record.get("name"), str):
             self.fail('a call needs "name", a string', spans.get("name", (start, start))[0])
         arguments = record.get("arguments")
@@ -282,9 +276,7 @@ class _Reader:
         if after and (after.isalnum() or after in "._"):
             self.fail(f"expected a number, found {self.found()}")
         if not digits.isascii() or len(digits) > _LONGEST_NUMBER:
-            self.fail(
-                "this number is too long" if digits.isascii() else "write numbers with the digits 0 to 9"
-            )
+            self.fail("this number is too long" if digits.isascii() else "write numbers with the digits 0 to 9")
         self.at = match.end()
         if digits.lstrip("+-").isdigit():
             if not self.json and len(digits.lstrip("+-")) > 1 and digits.lstrip("+-")[0] == "0":

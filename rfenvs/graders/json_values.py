@@ -54,13 +54,9 @@ def faults(value: Any, schema: Mapping[str, Any], path: tuple[str | int, ...] = 
     found: list[Fault] = []
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if "minimum" in schema and value < schema["minimum"]:
-            found.append(
-                Fault("range", path, f"{where} must be at least {schema['minimum']}, got {quote(value)}")
-            )
+            found.append(Fault("range", path, f"{where} must be at least {schema['minimum']}, got {quote(value)}"))
         if "maximum" in schema and value > schema["maximum"]:
-            found.append(
-                Fault("range", path, f"{where} must be at most {schema['maximum']}, got {quote(value)}")
-            )
+            found.append(Fault("range", path, f"{where} must be at most {schema['maximum']}, got {quote(value)}"))
     if isinstance(value, dict):
         found += _object_faults(value, schema, path)
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
@@ -69,9 +65,7 @@ def faults(value: Any, schema: Mapping[str, Any], path: tuple[str | int, ...] = 
     return found
 
 
-def _object_faults(
-    value: dict[str, Any], schema: Mapping[str, Any], path: tuple[str | int, ...]
-) -> list[Fault]:
+def _object_faults(value: dict[str, Any], schema: Mapping[str, Any], path: tuple[str | int, ...]) -> list[Fault]:
     properties: Mapping[str, Any] = schema.get("properties", {})
     found = [
         Fault("missing", (*path, key), f"{quote_path((*path, key))} is missing")

@@ -99,9 +99,7 @@ def check(calls: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]) -> li
     return problems
 
 
-def compare(
-    calls: Sequence[Call], expected: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]
-) -> list[Problem]:
+def compare(calls: Sequence[Call], expected: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
     """How valid calls differ from the expected ones, as multisets; nothing expected is quoted.
 
     Equal calls are set aside first. Each call left is then held against the most similar expected call of
