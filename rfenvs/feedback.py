@@ -78,7 +78,7 @@ def clip(text: str, limit: int) -> str:
     """Shorten `text` to at most `limit` code points, keeping its head and tail around a marker.
 
     >>> clip("abcdefghij" * 10, 50)
-    'abcdefghijab [... 73 characters cut ...] hijabcdefghij'
+    'abcdefghij [... 79 characters cut ...] jabcdefghij'
     """
     if len(text) <= limit:
         return text

@@ -64,18 +64,7 @@ ROOMS = (
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 LANGUAGES = ("French", "German", "Spanish", "Italian", "Turkish", "Swedish")
 CURRENCIES = ("dollars", "euros", "pounds", "yen", "francs", "pesos")
-TITLES = (
-    "lunch",
-    "dinner",
-    "yoga",
-    "chess",
-    "a review",
-    "rehearsal",
-    "a workshop",
-    "training",
-    "a picnic",
-    "a tour",
-)
+TITLES = _pool("lunch dinner yoga chess bowling rehearsal tennis training choir hiking")
 STREETS = tuple(
     f"{number} {street}" for street in ("Oak Street", "Hill Road", "Lake Avenue", "Mill Lane", "Park Drive")
     for number in range(3, 60, 4)
@@ -172,7 +161,8 @@ LEVEL_1 = (
 
 def _with(phrasings: tuple[str, ...], *optional: str) -> tuple[str, ...]:
     """Make room for optional arguments before the closing mark of each phrasing."""
-    return tuple(p[:-1] + "".join(f"{{{name}}}" for name in optional) + p[-1] for p in phrasings)
+    room = "".join(f"{{{name}}}" for name in optional)
+    return tuple(p[:-1].removesuffix(" today") + room + p[-1] for p in phrasings)
 
 
 LEVEL_2 = (

@@ -28,6 +28,7 @@ _FENCE = re.compile(r"\s*```[\w+-]*[ \t]*\n(.*?)\n?[ \t]*```\s*\Z", re.DOTALL)
 _SPACE = re.compile(r"\s*")
 _BLANK = re.compile(r"[ \t]*")
 _NAME = re.compile(r"[^\W\d]\w*(?:[.-]\w+)*")
+_IDENTIFIER = re.compile(r"[^\W\d]\w*")
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 _JSON_NUMBER = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?", re.ASCII)
 _JSON_STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
@@ -90,7 +91,7 @@ class _Reader:
     def reply(self) -> list[Call]:
         self.skip()
         if self.at == self.end:
-            self.fail("the reply is empty")
+            self.fail("the reply is empty; write a tool call such as name(argument=value)")
         if self.peek() == "{":
             self.json = True
             calls = self.sequence(self.json_call, closing="")
@@ -141,7 +142,7 @@ class _Reader:
         name_span = (start, self.at)
         self.skip(_BLANK)
         if self.peek() != "(":
-            self.fail(f'expected "(" after "{name}", found {self.found()}')
+            self.fail(f'expected "(" after "{name}", as in name(argument=value), found {self.found()}')
         self.at += 1
         arguments: dict[str, Any] = {}
         spans: dict[str, Span] = {}
@@ -150,7 +151,7 @@ class _Reader:
             key_at = self.at
             if self.at < self.end and not (self.peek().isalpha() or self.peek() == "_"):
                 self.fail(f"argument {len(arguments) + 1} of {name} has no name; write {name}(argument=value)")
-            key = self.name("an argument name")
+            key = self.name("an argument name", _IDENTIFIER)
             self.skip()
             if self.peek() != "=":
                 if self.at < self.end and self.peek() in ",)":
@@ -199,7 +200,9 @@ class _Reader:
         if char == "[":
             return self.items(depth, "]")
         if char == "(" and not self.json:
-            return self.items(depth, ")")
+            values = self.items(depth, ")")
+            grouped = len(values) == 1 and self.text[: self.at - 1].rstrip()[-1] != ","
+            return values[0] if grouped else values
         if char == '"' or (char == "'" and not self.json):
             return self.string()
         if char and (char in "-.+" or char in "0123456789"):
@@ -334,8 +337,8 @@ class _Reader:
             return code
         return "\\"
 
-    def name(self, wanted: str) -> str:
-        match = _NAME.match(self.text, self.at, self.end)
+    def name(self, wanted: str, pattern: re.Pattern[str] = _NAME) -> str:
+        match = pattern.match(self.text, self.at, self.end)
         if not match:
             self.fail(f"expected {wanted}, found {self.found()}")
         self.at = match.end()

@@ -162,4 +162,6 @@ def _has_type(value: Any, name: str) -> bool:
             return isinstance(value, dict)
         case "null":
             return value is None
-    return True
+        case "boolean":
+            return False
+    return True  # a type that JSON schema does not know constrains nothing
