@@ -41,11 +41,11 @@ def test_it_speaks(smollm):
 def test_conversion_equals_transformers_own(smollm):
     """A layer of the converted file against transformers' GGUF loading is costly; its effect is not: perplexity."""
     engine = HFEngine.load(smollm)
-    text = "The quick brown fox jumps over the lazy dog. Water boils at one hundred degrees Celsius."
+    text = "The United States of America is a country in North America. Its capital is Washington, D.C."
     ids = torch.tensor([engine.tokenizer.encode(text)])
     with torch.no_grad():
         loss = engine.model(ids, labels=ids).loss
-    assert float(loss) < 3.0, "wrongly permuted attention heads give a loss above 6"
+    assert float(loss) < 2.0, "measured 1.4; wrongly permuted attention heads read no English"
 
 
 def test_a_short_quickstart_runs(smollm, tmp_path):
