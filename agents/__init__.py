@@ -10,20 +10,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agents import recipes
+
 if TYPE_CHECKING:
     from agents.recipes.base import Recipe
     from agents.training.trainer import Run
 
+__all__ = ["recipes", "train"]
 __rfenvs__ = True
 """Tells this package from the OpenAI SDK, which also imports as ``agents``."""
 
 
-def train(recipe: str | Recipe, *, env: str | None = None, model: str | None = None, **overrides: Any) -> Run:
+def train(
+    recipe: str | Recipe | type[Recipe],
+    *,
+    env: str | None = None,
+    env_kwargs: dict[str, Any] | None = None,
+    model: str | None = None,
+    **overrides: Any,
+) -> Run:
     """Train ``model`` on ``env`` with ``recipe``; the same as ``rfenvs train``.
 
     Args:
-        recipe: a recipe's name, a packaged or own configuration file, or a `Recipe`.
+        recipe: a recipe's name, a packaged or own configuration file, or a `Recipe`
+            (`recipes.get` gives the class of a name; called, it takes the method's settings).
         env: a registered Gymnasium id; default ``rfenvs/ToolCall-v0``.
+        env_kwargs: arguments of the environment.
         model: a Hugging Face directory or hub id, or ``smollm2-135m``, the default.
         overrides: settings of `agents.config.TrainConfig`, nested ones as mappings: ``optim={"lr": 2e-5}``.
 
@@ -36,8 +48,12 @@ def train(recipe: str | Recipe, *, env: str | None = None, model: str | None = N
     settings: dict[str, Any] = {}
     if env is not None:
         settings["env"] = {"id": env}
+    if env_kwargs is not None:
+        settings = merged(settings, {"env": {"kwargs": env_kwargs}})
     if model is not None:
         settings["model"] = {"name": model}
     settings = merged(settings, overrides)
+    if isinstance(recipe, type):
+        recipe = recipe()
     config = load(recipe, settings) if isinstance(recipe, str) else build({"recipe": recipe, **settings})
     return Trainer(config).run()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -153,3 +155,25 @@ def test_train_and_report_from_the_command_line(tiny_dir, tmp_path, capsys):
     assert main(["eval", *tiny]) == 0
     assert "greedy" in capsys.readouterr().out
     assert main([*arguments, "--fresh", "--optim.lr", "1e-4"]) == 0
+
+
+def test_check_teacher_warns_about_a_teacher_that_knows_nothing(tiny_dir, capsys):
+    arguments = [
+        "check-teacher",
+        "quickstart",
+        "--model",
+        str(tiny_dir),
+        "--check_teacher",
+        "2",
+        "--batch.attempts",
+        "2",
+    ]
+    assert main(arguments) == 1
+    captured = capsys.readouterr()
+    assert "it has nothing to teach" in captured.err
+    assert '"teacher_success": 0.0' in captured.out
+
+
+def test_importing_agents_is_light():
+    code = "import agents, agents.cli, sys; agents.recipes.names(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

@@ -51,3 +51,10 @@ def test_links_lead_somewhere():
 @pytest.mark.parametrize("target", ["train", "test", "check", "bench", "demo-report"])
 def test_the_makefile_has(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_example_agent_learns_from_feedback_within_an_episode():
+    import runpy
+
+    names = runpy.run_path(str(ROOT / "examples" / "own_agent.py"))
+    assert 0.3 < names["main"](100) < 1.0

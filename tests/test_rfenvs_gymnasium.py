@@ -77,10 +77,10 @@ def test_import_is_light() -> None:
 
 def test_making_is_quick() -> None:
     gymnasium.make(TOOL)
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(10):
         gymnasium.make(TOOL, level=4)
-    assert (time.perf_counter() - start) / 10 < 0.02
+    assert (time.process_time() - start) / 10 < 0.02
 
 
 def makers(n: int, **kwargs: object) -> list:

@@ -138,10 +138,10 @@ def test_no_call_appears_in_two_splits(level: int) -> None:
 def test_a_task_costs_less_than_a_millisecond() -> None:
     for level in LEVELS:
         env = make(level)
-        start = time.perf_counter()
+        start = time.process_time()
         for index in range(300):
             env.task("test", index)
-        assert (time.perf_counter() - start) / 300 < 0.001
+        assert (time.process_time() - start) / 300 < 0.001
 
 
 def test_worked_examples_are_right_and_in_no_split() -> None:

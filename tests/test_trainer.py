@@ -286,3 +286,11 @@ def test_repetition_counts_repeated_four_grams():
     assert repetition([1, 2, 3, 4, 5]) == 0
     assert repetition([1] * 12) == pytest.approx(8 / 9)
     assert repetition([1, 2]) == 0
+
+
+def test_a_recipe_class_is_taken_as_it_comes(tiny_dir, tmp_path):
+    run = agents.train(
+        agents.recipes.get("grpo"), model=str(tiny_dir), steps=1, batch={"tasks": 1, "attempts": 2},
+        sampling={"max_tokens": 3}, eval={"tasks": 0}, run_dir=str(tmp_path / "run"),
+    )  # fmt: skip
+    assert run.config.optim.lr == 1e-6, "the recipe's published rate"
