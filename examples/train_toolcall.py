@@ -8,7 +8,7 @@ Here: a tiny run on two cores. On a GPU, give a hub model, more tasks and the fu
 import argparse
 
 import agents
-from agents.recipes.sdpo_grpo import Blend
+from agents.recipes.srpo import SRPO
 from agents.teachers.contexts import Context
 from agents.teachers.teacher import TeacherSettings
 
@@ -21,9 +21,7 @@ def main() -> None:
     parser.add_argument("--run-dir", default="runs/example")
     known = parser.parse_args()
 
-    recipe = Blend(
-        policy_weight=1.0,
-        distil_weight=1.0,
+    recipe = SRPO(
         normalise_advantages=True,
         teacher=TeacherSettings(kind="ema", rate=0.05, temperature=0.6),
         context=Context(sources=["sibling", "expected"], wording="turn", allow_reference=True),
@@ -37,7 +35,7 @@ def main() -> None:
         run_dir=known.run_dir,
         batch={"tasks": known.tasks, "attempts": 8},
         sampling={"max_tokens": 16},
-        optim={"lr": 2e-5},
+        optim={"lr": 4e-5},
         eval={"tasks": 16},
     )
     print(run.summary["held_out"])
