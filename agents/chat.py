@@ -11,6 +11,7 @@ from typing import Any
 
 from agents.errors import SetupError
 from agents.trajectory import Message
+from rfenvs.wrappers import control_pattern, encode_plain
 
 
 def _sentinel(i: int) -> str:
@@ -30,7 +31,7 @@ class Chat:
                 "or save a chat_template with the tokenizer"
             )
         self.tokenizer = tokenizer
-        self._control = [t for t in tokenizer.all_special_tokens + list(tokenizer.get_added_vocab()) if t]
+        self._controls = control_pattern(tokenizer)
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """Ids of the conversation up to and including the header of the next assistant turn.
@@ -72,7 +73,7 @@ class Chat:
         return text
 
     def _hostile(self, messages: Sequence[Message]) -> bool:
-        return any(token in m["content"] for m in messages for token in self._control)
+        return any(self._controls.search(m["content"]) for m in messages)
 
     def _render(self, messages: Sequence[Message]) -> str:
         try:
@@ -81,8 +82,12 @@ class Chat:
             raise SetupError(f"model: the chat template refuses this conversation: {error}") from error
         return text
 
-    def _ids(self, text: str, plain: bool = False) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=plain)
+    def plain(self, text: str) -> list[int]:
+        """Ids of ``text`` alone, in which nothing is a control token."""
+        return encode_plain(self.tokenizer, text, self._controls)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
 
     def _splice(self, rendered: str, messages: Sequence[Message]) -> list[int]:
@@ -91,5 +96,5 @@ class Chat:
             scaffold, found, rendered = rendered.partition(_sentinel(i))
             if not found:
                 raise SetupError(f"model: this chat template drops or rewrites {message['role']} messages")
-            ids += self._ids(scaffold) + self._ids(message["content"], plain=True)
+            ids += self._ids(scaffold) + self.plain(message["content"])
         return ids + self._ids(rendered)

@@ -35,7 +35,7 @@ class Imitation(Recipe):
             key = (sample.group, sample.turn)
             answer = expected_answer(sample.feedback)
             if answer is not None and (key not in chosen or chosen[key].logprobs is not None):
-                ids = chat.tokenizer.encode(answer, add_special_tokens=False, split_special_tokens=True)
+                ids = chat.plain(answer)
                 stop = chat.bridge([{"role": "user", "content": "a"}], last_action_id=-1)[:1]
                 sample.action_ids, sample.text, sample.logprobs = ids + stop, answer, None
                 chosen[key] = sample

@@ -157,8 +157,7 @@ def expected_answer(feedback: Sequence[dict[str, object]]) -> str | None:
 
 
 def _feedback(sample: Sample, allow_reference: bool) -> str | None:
-    items = [f for f in sample.feedback if allow_reference or not f.get("reveals_reference")]
-    return rfenvs.feedback_text({"feedback": items}, visibility="teacher") or None
+    return rfenvs.feedback_text({"feedback": sample.feedback}, "teacher", reference=allow_reference) or None
 
 
 def without_thinking(text: str) -> str:
@@ -169,5 +168,5 @@ def without_thinking(text: str) -> str:
 def _clip(chat: Chat, text: str | None, max_tokens: int) -> str | None:
     if text is None or len(text) <= max_tokens:  # a token is at least one character here
         return text
-    ids = chat.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+    ids = chat.plain(text)
     return text if len(ids) <= max_tokens else chat.decode(ids[:max_tokens])
