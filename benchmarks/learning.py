@@ -62,9 +62,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "teacher frozen": {**SRPO, "teacher": {**EMA, "kind": "frozen"}},
     "teacher temperature 1": {**SRPO, "teacher": {**EMA, "temperature": 1.0}},
     "wording of the paper": {**SRPO, "context": {**EXPECTED, "wording": "paper"}},
-    "wording inline": {**SRPO, "context": {**EXPECTED, "wording": "inline"}},
     "hints, no reference": {**SRPO, "context": HINTS},
-    "siblings only": {**SRPO, "context": {"sources": ["sibling"], "wording": "turn"}},
 }
 
 
