@@ -531,6 +531,18 @@ def test_all_masked_is_a_zero_with_a_graph() -> None:
     assert (b["weight"].grad == 0).all()
 
 
+def test_a_pack_without_taught_tokens_needs_no_teacher() -> None:
+    b = batch()
+    terms: list[Term] = [Distill(torch.zeros(7)), Likelihood(b["coefficients"])]
+    values = []
+    for function in (fused_loss, plain_loss):
+        for given in (terms, terms[1:]):
+            values.append(function(b["hidden"], Head(b["weight"]), b["targets"], given)[0])
+    assert values[0] > 1e-3
+    for value in values[1:]:
+        torch.testing.assert_close(value, values[0])
+
+
 def test_no_tokens_at_all() -> None:
     hidden = torch.zeros(0, 5, requires_grad=True)
     loss, stats = fused_loss(hidden, Head(torch.randn(9, 5)), torch.zeros(0, dtype=torch.long), [])
