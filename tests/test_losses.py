@@ -536,8 +536,8 @@ def test_a_pack_without_taught_tokens_needs_no_teacher() -> None:
     terms: list[Term] = [Distill(torch.zeros(7)), Likelihood(b["coefficients"])]
     values = []
     for function in (fused_loss, plain_loss):
-        for given in (terms, terms[1:]):
-            values.append(function(b["hidden"], Head(b["weight"]), b["targets"], given)[0])
+        for some in (terms, terms[1:]):
+            values.append(function(b["hidden"], Head(b["weight"]), b["targets"], some)[0])
     assert values[0] > 1e-3
     for value in values[1:]:
         torch.testing.assert_close(value, values[0])

@@ -351,6 +351,7 @@ class _FusedLoss(torch.autograd.Function):
                 grad_bias += g.sum(0)
             if grad_hidden is not None:
                 grad_hidden[rows] = (g.to(weight.dtype) @ weight).to(hidden.dtype)
+            del g  # before the next chunk's buffers
         ctx.gradients = (
             grad_hidden,
             None if grad_weight is None else grad_weight.to(weight.dtype),
