@@ -63,9 +63,7 @@ def batch(n: int = 7, v: int = 23, d: int = 5, seed: int = 0, dtype: torch.dtype
     }
 
 
-def both(
-    b: Any, terms: list[Term], teacher_temperature: float = 1.0, head: Any = None, **options: Any
-) -> Any:
+def both(b: Any, terms: list[Term], teacher_temperature: float = 1.0, head: Any = None, **options: Any) -> Any:
     """(value, gradients, stats) of fused and of plain."""
     results = []
     for function in (fused_loss, plain_loss):
@@ -95,9 +93,7 @@ def assert_same(one: Any, two: Any, atol: float = 1e-5) -> None:
     for a, b in zip(one[1], two[1], strict=True):
         torch.testing.assert_close(a, b, atol=atol, rtol=atol)
     for name in ("logp", "entropy", "teacher_logp", "teacher_entropy", "divergence"):
-        torch.testing.assert_close(
-            getattr(one[2], name), getattr(two[2], name), atol=atol, rtol=atol, equal_nan=True
-        )
+        torch.testing.assert_close(getattr(one[2], name), getattr(two[2], name), atol=atol, rtol=atol, equal_nan=True)
 
 
 # Golden numbers
@@ -124,9 +120,7 @@ def test_fused_divergence_golden(support: str, alpha: float, value: float) -> No
     head = Head(torch.eye(5, dtype=torch.float64))
     top_k = None if support == "full" else 2
     term = Distill(torch.ones(1), alpha=alpha, top_k=top_k, tail=support == "tail")
-    loss, stats = fused_loss(
-        P.log(), head, torch.tensor([0]), [term], teacher=Teacher([(1.0, Q.log(), head)]), top=2
-    )
+    loss, stats = fused_loss(P.log(), head, torch.tensor([0]), [term], teacher=Teacher([(1.0, Q.log(), head)]), top=2)
     assert loss.item() == pytest.approx(value, abs=1e-6)
     assert stats.divergence.item() == pytest.approx(value, abs=1e-6)
     assert stats.logp.item() == pytest.approx(math.log(0.55))
@@ -231,9 +225,7 @@ def test_clipped_surrogate_golden(
 
 def test_first_step_policy_gradient_is_reinforce() -> None:
     logp = torch.tensor([-1.0, -2.0], requires_grad=True)
-    policy_gradient(
-        PolicyGradient(torch.ones(2), torch.tensor([3.0, -5.0])), logp, None, None
-    ).sum().backward()
+    policy_gradient(PolicyGradient(torch.ones(2), torch.tensor([3.0, -5.0])), logp, None, None).sum().backward()
     assert logp.grad is not None
     assert logp.grad.tolist() == [-3.0, 5.0]
 
@@ -284,9 +276,7 @@ def forms(b: Any) -> list[Term]:
     return [*grid, Distill(c, alpha=1.0, form="sampled")]
 
 
-@pytest.mark.parametrize(
-    ("temperature", "teacher_temperature"), [(1.0, 1.0), (0.7, 1.0), (1.0, 1.6), (1.3, 0.6)]
-)
+@pytest.mark.parametrize(("temperature", "teacher_temperature"), [(1.0, 1.0), (0.7, 1.0), (1.0, 1.6), (1.3, 0.6)])
 @pytest.mark.parametrize("chunk", [1, 3, None])
 @pytest.mark.parametrize("mixed", [False, True])
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
@@ -567,16 +557,12 @@ def test_untaught_tokens_never_reach_the_teacher_and_idle_ones_are_skipped_witho
     taught = torch.tensor([True, False, True, False, False, True, False])
     c = torch.tensor([1.0, 0, 0, 0, 0, 1.0, 0])
     teacher = Teacher([(1.0, torch.randn(3, 5), Watched(b["weight"].detach()))])
-    _, stats = fused_loss(
-        b["hidden"], Head(b["weight"]), b["targets"], [Distill(c)], teacher=teacher, taught=taught
-    )
+    _, stats = fused_loss(b["hidden"], Head(b["weight"]), b["targets"], [Distill(c)], teacher=teacher, taught=taught)
     assert sum(seen) == 3
     assert stats.logp.isfinite().all()
     seen.clear()
     student = Watched(b["weight"])
-    _, stats = fused_loss(
-        b["hidden"], student, b["targets"], [Distill(c)], teacher=teacher, taught=taught, stats=False
-    )
+    _, stats = fused_loss(b["hidden"], student, b["targets"], [Distill(c)], teacher=teacher, taught=taught, stats=False)
     assert sum(seen) == 4  # two tokens, each once by the student and once by the teacher
     assert stats.logp.isfinite().equal(c != 0)
 

@@ -29,9 +29,7 @@ def token_mean(mask: Tensor, weights: Tensor | None = None, denominator: float |
     return numerator / (total if total > 0 else 1.0)
 
 
-def sequence_mean(
-    mask: Tensor, sequence_ids: Tensor, n_sequences: int, weights: Tensor | None = None
-) -> Tensor:
+def sequence_mean(mask: Tensor, sequence_ids: Tensor, n_sequences: int, weights: Tensor | None = None) -> Tensor:
     """Every sequence weighs the same: the mean over ``n_sequences`` of each one's mean over counted tokens.
 
     ``sequence_ids``: ``[N]``, integers in [0, n_sequences). A sequence without counted tokens contributes 0
@@ -46,9 +44,7 @@ def sequence_mean(
     return numerator / (n_sequences * lengths.clamp(min=1)[sequence_ids])
 
 
-def sequence_sum_norm(
-    mask: Tensor, n_sequences: int, max_length: int, weights: Tensor | None = None
-) -> Tensor:
+def sequence_sum_norm(mask: Tensor, n_sequences: int, max_length: int, weights: Tensor | None = None) -> Tensor:
     """Sum over tokens over the constant ``n_sequences * max_length`` (Dr. GRPO): no bias by length."""
     if n_sequences < 1 or max_length < 1:
         raise ValueError(f"n_sequences={n_sequences} and max_length={max_length} must both be at least 1")

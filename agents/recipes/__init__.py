@@ -1,1 +1,37 @@
-"""."""
+"""Methods, one file each: `get` looks one up by name, `names` lists them."""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from agents.errors import SetupError
+
+if TYPE_CHECKING:
+    from agents.recipes.base import Recipe
+
+_TABLE = {
+    "grpo": "agents.recipes.grpo:GRPO",
+    "imitation": "agents.recipes.imitation:Imitation",
+    "sdpo": "agents.recipes.sdpo:SDPO",
+    "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
+    "sdpo_rich": "agents.recipes.sdpo:SDPORich",
+    "srpo": "agents.recipes.srpo:SRPO",
+}
+
+
+def names() -> list[str]:
+    """Names of all recipes."""
+    return sorted(_TABLE)
+
+
+def get(name: str) -> type[Recipe]:
+    """The recipe class of that name; call it to set its fields. Raises `SetupError` for an unknown name."""
+    if name not in _TABLE:
+        near = difflib.get_close_matches(name, _TABLE, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise SetupError(f"recipe={name!r} is unknown; {hint}there are {', '.join(names())}")
+    module, _, attribute = _TABLE[name].partition(":")
+    recipe: type[Recipe] = getattr(import_module(module), attribute)
+    return recipe

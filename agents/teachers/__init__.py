@@ -1,1 +1,1 @@
-"""."""
+"""Who teaches (`teacher`) and what the teacher may see (`contexts`)."""

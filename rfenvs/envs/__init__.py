@@ -1,0 +1,1 @@
+"""Environments, one file a family; `rfenvs.registry.TABLE` lists their ids."""

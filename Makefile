@@ -1,0 +1,52 @@
+# Every target sets itself up: the first one that runs makes .venv from constraints.txt.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help train test test-slow test-peers check bench demo-report clean
+
+help:
+	@echo "make train        a small pretrained model learns to call tools, in minutes, on two cores"
+	@echo "make demo-report  runs/quickstart/report.html of that run"
+	@echo "make test         the test suite                (test-slow: training runs; test-peers: beside TRL)"
+	@echo "make check        ruff and mypy --strict"
+	@echo "make bench        every benchmark; results go to docs/benchmarks"
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[agents,dev]"
+	@touch $@
+
+train: $(BIN)/.installed
+	$(BIN)/rfenvs train quickstart
+
+demo-report: $(BIN)/.installed
+	$(BIN)/rfenvs report runs/quickstart
+
+test: $(BIN)/.installed
+	$(BIN)/python -m pytest
+
+test-slow: $(BIN)/.installed
+	$(BIN)/python -m pytest -m slow --timeout 3600
+
+$(BIN)/.peers: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet -c constraints.txt datasets accelerate
+	$(BIN)/python -m pip install --quiet --no-deps trl==1.16.0 liger-kernel==0.8.5
+	@touch $@
+
+test-peers: $(BIN)/.peers
+	$(BIN)/python -m pytest -m peer
+
+check: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(BIN)/.peers
+	$(BIN)/python benchmarks/env_step.py
+	$(BIN)/python benchmarks/loss_memory.py
+	$(BIN)/python benchmarks/step_time.py
+	$(BIN)/python benchmarks/learning.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

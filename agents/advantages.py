@@ -1,0 +1,30 @@
+"""Group-relative advantages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from agents.trajectory import Group
+
+
+def group_advantages(groups: Sequence[Group], normalise: bool, epsilon: float = 1e-4) -> dict[tuple[int, int], float]:
+    """Advantage of each scored trajectory, keyed by (group, attempt).
+
+    A_i = r_i - mean(r), divided by std(r) + ``epsilon`` where ``normalise`` (GRPO, arXiv 2402.03300, eq. 3;
+    without the division: Dr. GRPO, arXiv 2503.20783). The standard deviation is the sample's (n - 1).
+    Unscored trajectories neither receive an advantage nor enter the mean.
+    """
+    result: dict[tuple[int, int], float] = {}
+    for g, group in enumerate(groups):
+        attempts = [a for a, t in enumerate(group.trajectories) if t.scored]
+        if not attempts:
+            continue
+        rewards = torch.tensor([group.trajectories[a].reward for a in attempts], dtype=torch.float64)
+        centred: Tensor = rewards - rewards.mean()
+        if normalise and len(attempts) > 1:
+            centred = centred / (rewards.std() + epsilon)
+        result.update(zip(((g, a) for a in attempts), centred.tolist(), strict=True))
+    return result

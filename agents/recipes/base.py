@@ -1,0 +1,53 @@
+"""A recipe: which tokens get which signal, and how much. One short file a method.
+
+A recipe never sees logits, micro-batches or the optimiser. It is given the rollout's groups and one optimiser
+batch of samples, and returns loss terms: objects with one coefficient a token, whose sum over tokens is the loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from agents.batch import Batch, Sample, samples_of
+from agents.chat import Chat
+from agents.losses.terms import Term
+from agents.teachers.contexts import Context
+from agents.teachers.teacher import TeacherSettings
+from agents.trajectory import Group
+
+
+class Recipe(BaseModel):
+    """Base of all recipes; fields are the method's settings, with their published values as defaults."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: ClassVar[str]
+    run_defaults: ClassVar[Mapping[str, Any]] = {}
+    """Published settings of the run around the method (learning rate, batch), below what a user sets."""
+
+    normalise_advantages: bool = Field(False, description="divide group advantages by their standard deviation")
+
+    def samples(self, groups: Sequence[Group], chat: Chat) -> list[Sample]:
+        """The sequences to train on; by default every turn of every scored trajectory."""
+        return samples_of(groups)
+
+    def terms(self, batch: Batch) -> list[Term]:
+        """The loss of one optimiser batch."""
+        raise TypeError(f"recipe {type(self).__name__} defines no loss")
+
+
+class TaughtRecipe(Recipe):
+    """A recipe with a self-teacher."""
+
+    teacher: TeacherSettings = TeacherSettings(kind="ema", rate=0.05, temperature=1.0)
+    context: Context = Context()
+    alpha: float = Field(
+        0.5, ge=0, le=1, description="divergence: 0 forward KL, 1 reverse KL, between: generalised JSD"
+    )
+    top_k: int = Field(100, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
+    tail: bool = Field(True, description="with top_k: one bucket for the rest, instead of renormalising")
+    is_clip: float = Field(2.0, gt=0, description="cap of the importance weights")
+    needs_teacher_entropy: ClassVar[bool] = False

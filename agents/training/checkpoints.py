@@ -1,0 +1,92 @@
+"""Resume state: written whole or not at all, so that a run killed at any instant continues from the last one.
+
+A checkpoint ``checkpoints/step-N`` holds what step N starts from: trainable weights, optimiser, teacher (fp32) and
+counters. Random state is not stored, because every step draws from generators seeded by (seed, step).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from agents.errors import SetupError
+from agents.teachers.teacher import Teacher
+from agents.training.learner import Learner
+
+
+def save(directory: Path, step: int, learner: Learner, teacher: Teacher | None) -> None:
+    """Write the state before ``step``, then remove older ones."""
+    state = {
+        "step": step,
+        "weights": {n: p.detach() for n, p in learner.engine.model.named_parameters() if p.requires_grad},
+        "optimizer": learner.optimizer.state_dict(),
+        "learner_steps": learner.steps,
+        "teacher": teacher.state_dict() if teacher else {},
+    }
+    target, scratch = directory / f"step-{step:06d}", directory / f"step-{step:06d}.tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    require_space(directory, state_bytes(learner, teacher))
+    try:
+        scratch.mkdir(parents=True)
+        torch.save(state, scratch / "state.pt")
+        os.replace(scratch, target)
+    except (OSError, RuntimeError) as error:  # torch reports a short write as RuntimeError
+        shutil.rmtree(scratch, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SetupError(
+            f"the checkpoint of step {step} could not be written to {directory} ({error}). Free some space, or set "
+            "save_every=0; the run continues from the checkpoint before it."
+        ) from error
+    for old in directory.glob("step-*"):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def latest(directory: Path) -> Path | None:
+    """The newest complete checkpoint."""
+    complete = sorted(p for p in directory.glob("step-*") if p.suffix != ".tmp" and (p / "state.pt").is_file())
+    return complete[-1] if complete else None
+
+
+def restore(checkpoint: Path, learner: Learner, teacher: Teacher | None) -> int:
+    """Load a checkpoint into the learner and the teacher; returns the step to start with."""
+    state: dict[str, Any] = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True, mmap=True)
+    with torch.no_grad():
+        for name, parameter in learner.engine.model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(state["weights"][name])
+    learner.optimizer.load_state_dict(state["optimizer"])
+    learner.steps = int(state["learner_steps"])
+    if teacher:
+        teacher.load_state_dict(state["teacher"])
+    return int(state["step"])
+
+
+def state_bytes(learner: Learner, teacher: Teacher | None) -> int:
+    """Size of a checkpoint: weights, two Adam moments, the teacher's shadow."""
+    weights = sum(p.numel() * p.element_size() for p in learner.parameters)
+    shadow: int = sum(t.numel() * 4 for t in (teacher.shadow.values() if teacher else ()))
+    return 3 * int(weights) + shadow
+
+
+def require_space(directory: Path, needed: int) -> None:
+    """Raise `SetupError` where the disk has less than ``needed`` bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(directory).free
+    if free < needed * 1.05:
+        raise SetupError(
+            f"{directory} needs {needed / 1e9:.1f} GB for a checkpoint and the disk has {free / 1e9:.1f} GB. Free some "
+            "space, point run_dir at another disk, or set save_every=0 and save_final=false."
+        )
+
+
+def clear(directory: Path) -> None:
+    """Remove the resume state of a finished run."""
+    for old in directory.glob("step-*"):
+        shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,170 @@
+"""The learner: one optimiser step on one batch of samples, blind to the algorithm.
+
+It forwards the student in packs, makes the loss chunk by chunk, sums gradients, clips, steps. Coefficients are
+global before packing, so the gradient does not depend on how samples are packed or split.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from agents.batch import Batch
+from agents.engines.hf import HFEngine
+from agents.losses.fused import Teacher as TeacherLogits
+from agents.losses.fused import TokenStats, fused_loss, token_stats
+from agents.losses.terms import PolicyGradient, Term, select
+
+
+class OptimSettings(BaseModel):
+    """AdamW and its schedule."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    lr: float = Field(1e-5, gt=0, description="peak learning rate")
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW's moment decays")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW's decoupled weight decay")
+    warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
+    clip_norm: float = Field(1.0, gt=0, description="gradient norm above which gradients are scaled down")
+    steps_per_batch: int = Field(1, ge=1, description="optimiser steps a rollout batch is split into")
+
+
+@dataclass
+class StepResult:
+    """What one optimiser step did."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    stepped: bool
+    """False where nothing had a signal, or the gradient was not finite."""
+    stats: TokenStats | None
+    """Per-token statistics in batch order, NaN where a token carried no signal."""
+
+
+class Learner:
+    """Owns the optimiser of an engine's trainable weights."""
+
+    def __init__(self, engine: HFEngine, settings: OptimSettings, temperature: float) -> None:
+        self.engine, self.settings, self.temperature = engine, settings, temperature
+        self.parameters = [p for p in engine.model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.steps = 0
+
+    def step(self, batch: Batch, terms: Sequence[Term], top: int = 0) -> StepResult:
+        """One optimiser step on ``terms``; ``top`` alternatives of the teacher are recorded a token."""
+        signal = _signal(terms, len(batch.targets))
+        taught = batch.per_token(batch.taught) if batch.teacher is not None else torch.zeros_like(signal)
+        row = taught.cumsum(0) - 1  # token -> row of the teacher's hidden states
+        chosen = sorted(set(batch.sequence[signal].tolist()))
+        items = [batch.items()[i] for i in chosen]
+        sampler = batch.sampler_logprobs
+        total, collected = 0.0, _Collector(len(batch.targets))
+        for part in self.engine.packs(items):
+            with torch.enable_grad():
+                hidden, order = self.engine.hidden(part, items)
+                index = torch.cat([_span(batch, chosen[i]) for i in order])
+                here = taught[index]
+                loss, stats = fused_loss(
+                    hidden,
+                    self.engine.head(),
+                    batch.targets[index].to(hidden.device),
+                    [_at(term, index, hidden.device) for term in terms],
+                    teacher=_rows(batch.teacher, row[index][here]) if here.any() else None,
+                    taught=here.to(hidden.device) if here.any() else None,
+                    old_logprobs=_take(batch.old_logprobs, index, hidden.device),
+                    sampler_logprobs=_take(sampler, index, hidden.device),
+                    temperature=self.temperature,
+                    top=top if batch.teacher is not None else 0,
+                )
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+            collected.add(index, stats)
+        return self._finish(total, bool(items), collected)
+
+    def _finish(self, loss: float, any_signal: bool, collected: _Collector) -> StepResult:
+        lr = self.settings.lr * min(1.0, (self.steps + 1) / max(self.settings.warmup_steps, 1))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, self.settings.clip_norm)) if any_signal else 0.0
+        finite = norm == norm and norm != float("inf")
+        stepped = any_signal and finite
+        if stepped:
+            self.optimizer.step()
+            self.steps += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        return StepResult(loss, norm, lr, stepped, collected.stats)
+
+    @torch.no_grad()
+    def logprobs(self, batch: Batch) -> Tensor:
+        """[N] log-probabilities of the batch's actions under the current weights."""
+        items = batch.items()
+        result = torch.zeros(len(batch.targets))
+        for part in self.engine.packs(items):
+            hidden, order = self.engine.hidden(part, items)
+            index = torch.cat([_span(batch, i) for i in order])
+            targets = batch.targets[index].to(hidden.device)
+            result[index] = token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
+        return result
+
+
+class _Collector:
+    """Gathers per-token statistics of the packs into batch order."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self.stats: TokenStats | None = None
+
+    def add(self, index: Tensor, stats: TokenStats) -> None:
+        if self.stats is None:
+            top = 0 if stats.top_ids is None else stats.top_ids.shape[1]
+            self.stats = TokenStats.empty(self.n, top, stats.logp.dtype, torch.device("cpu"))
+        for field in dataclasses.fields(stats):
+            whole, part = getattr(self.stats, field.name), getattr(stats, field.name)
+            if whole is not None and part is not None:
+                whole[index] = part.cpu()
+
+
+def _signal(terms: Sequence[Term], n: int) -> Tensor:
+    """[N] bool: some term has a gradient at this token."""
+    signal = torch.zeros(n, dtype=torch.bool)
+    for term in terms:
+        active = term.coefficients != 0
+        signal |= active & (term.advantages != 0) if isinstance(term, PolicyGradient) else active
+    return signal
+
+
+def _span(batch: Batch, i: int) -> Tensor:
+    return torch.arange(int(batch.offsets[i]), int(batch.offsets[i + 1]))
+
+
+def _take(values: Tensor | None, index: Tensor, device: torch.device) -> Tensor | None:
+    return None if values is None else values[index].to(device)
+
+
+def _at(term: Term, index: Tensor, device: torch.device) -> Term:
+    """The term on some tokens, on the device of their hidden states."""
+    part: Any = select(term, index)
+    columns = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
+    moved = {name: value.to(device) for name, value in columns.items() if isinstance(value, Tensor)}
+    result: Term = dataclasses.replace(part, **moved)
+    return result
+
+
+def _rows(teacher: TeacherLogits | None, rows: Tensor) -> TeacherLogits | None:
+    if teacher is None:
+        return None
+    parts = [(weight, hidden[rows.to(hidden.device)], head) for weight, hidden, head in teacher.parts]
+    return dataclasses.replace(teacher, parts=parts)

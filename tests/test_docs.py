@@ -1,0 +1,60 @@
+"""The code in the documentation runs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+
+
+def test_readme_environment(capsys):
+    exec(blocks("README.md")[0], {})
+    assert "policy sees it: True" in capsys.readouterr().out
+
+
+def test_readme_training(tiny_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = blocks("README.md")[1]
+    assert '"smollm2-135m"' in code
+    exec(code.replace('"smollm2-135m"', repr(str(tiny_dir))), {})
+    assert "after" in capsys.readouterr().out
+
+
+def test_write_a_recipe(tiny_dir, tmp_path):
+    import agents
+
+    names: dict[str, object] = {}
+    (code,) = blocks("docs/write-a-recipe.md")
+    exec(code, names)
+    recipe = names["UndecidedSDPO"](top_k=0, context={"sources": ["feedback"]})
+    run = agents.train(
+        recipe, model=str(tiny_dir), steps=2, batch={"tasks": 2, "attempts": 2}, sampling={"max_tokens": 4},
+        eval={"tasks": 0}, run_dir=str(tmp_path / "run"), check_teacher=0,
+    )  # fmt: skip
+    assert run.summary["recipe"] == "undecided_sdpo"
+
+
+def test_links_lead_somewhere():
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+?)\)", page.read_text()):
+            if not target.startswith("http"):
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("target", ["train", "test", "check", "bench", "demo-report"])
+def test_the_makefile_has(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_example_agent_learns_from_feedback_within_an_episode():
+    import runpy
+
+    names = runpy.run_path(str(ROOT / "examples" / "own_agent.py"))
+    assert 0.3 < names["main"](100) < 1.0
