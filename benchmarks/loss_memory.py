@@ -55,7 +55,7 @@ VARIANTS = {
     "liger_small": "Liger 0.8.5 fused JSD, our chunk",
 }
 CAP = 14 * GIB
-HEADROOM = 2 * GIB
+HEADROOM = 4 * GIB
 
 
 def estimate(variant: str, tokens: int, vocabulary: int) -> int:
@@ -70,9 +70,7 @@ def estimate(variant: str, tokens: int, vocabulary: int) -> int:
     return 2 * head + 13 * tokens * vocabulary * 4
 
 
-def loss(
-    variant: str, hidden: Tensor, weight: Tensor, other: Tensor, other_weight: Tensor, y: Tensor
-) -> Tensor:
+def loss(variant: str, hidden: Tensor, weight: Tensor, other: Tensor, other_weight: Tensor, y: Tensor) -> Tensor:
     """One variant's mean divergence, ready for backward."""
     if variant == "ours":
         teacher = Teacher([(1.0, other, Head(other_weight))])
@@ -93,9 +91,7 @@ def loss(
     if variant == "trl":
         from trl.experimental.sdpo.loss_utils import compute_full_logit_self_distillation_loss
 
-        per_token: Tensor = compute_full_logit_self_distillation_loss(
-            student, teacher_logits, distillation_alpha=0.5
-        )
+        per_token: Tensor = compute_full_logit_self_distillation_loss(student, teacher_logits, distillation_alpha=0.5)
     else:
         per_token = divergence(student.log_softmax(-1), teacher_logits.log_softmax(-1), 0.5)
     return per_token.mean()
@@ -103,6 +99,7 @@ def loss(
 
 def child(variant: str, tokens: int, vocabulary: int) -> None:
     """Measure one variant in this process."""
+    Path("/proc/self/oom_score_adj").write_text("1000")  # should memory run out, end this process first
     torch.set_num_threads(1)
     torch.manual_seed(0)
     d = HIDDEN_SIZE[vocabulary]
@@ -138,6 +135,7 @@ def run(variant: str, tokens: int, vocabulary: int) -> dict[str, Any] | None:
     inputs = 2 * vocabulary * HIDDEN_SIZE[vocabulary] * 4
     if need + inputs > min(CAP, available_bytes() - HEADROOM):
         return None
+    print(f"{variant} at {tokens} x {vocabulary} ...", flush=True)
     result = in_fresh_process("loss_memory.py", ["--child", variant, tokens, vocabulary])
     return {"variant": variant, "tokens": tokens, "vocabulary": vocabulary, "kind": "measured", **result}
 
@@ -145,6 +143,9 @@ def run(variant: str, tokens: int, vocabulary: int) -> dict[str, Any] | None:
 def extrapolate(variant: str, tokens: int, vocabulary: int, measured: list[dict[str, Any]]) -> dict[str, Any]:
     """A row from the straight line through the two longest measured ones of the same vocabulary."""
     rows = [r for r in measured if r["variant"] == variant and r["vocabulary"] == vocabulary]
+    rows = [r for r in rows if r["kind"] == "measured"]
+    if len(rows) < 2:
+        raise RuntimeError(f"{variant} at {vocabulary}: free memory for two runs of {SHORTER[vocabulary]} tokens")
     first, second = sorted(rows, key=lambda r: int(r["tokens"]))[-2:]
     steps = (tokens - second["tokens"]) / (second["tokens"] - first["tokens"])
 
@@ -214,9 +215,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="two small cases, nothing written by default")
     parser.add_argument("--json", type=Path, help="where to write the results")
-    parser.add_argument(
-        "--child", nargs=3, metavar=("VARIANT", "TOKENS", "VOCABULARY"), help=argparse.SUPPRESS
-    )
+    parser.add_argument("--child", nargs=3, metavar=("VARIANT", "TOKENS", "VOCABULARY"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         variant, tokens, vocabulary = options.child
@@ -237,10 +236,10 @@ def main() -> None:
             row = run(variant, tokens, vocabulary)
             if row is None:
                 print(f"{variant} at {tokens} x {vocabulary} would not fit", flush=True)
+                if variant in PEER_LIMIT:
+                    continue
                 for shorter in SHORTER[vocabulary]:
-                    if not any(
-                        r["variant"] == variant and _case(r) == (shorter, vocabulary) for r in rows + extra
-                    ):
+                    if not any(r["variant"] == variant and _case(r) == (shorter, vocabulary) for r in rows + extra):
                         extra += filter(None, [run(variant, shorter, vocabulary)])
                 row = extrapolate(variant, tokens, vocabulary, rows + extra)
             peak = row["extra_peak_bytes"] / 1e6

@@ -699,9 +699,7 @@ def test_no_tensor_holds_the_logits_of_more_than_a_chunk(top_k: int | None) -> N
 def test_without_grad_mode_no_gradient_of_the_head_is_made() -> None:
     b = batch(n=8, v=50, d=64)
     with torch.no_grad(), Largest() as largest:
-        loss, _ = fused_loss(
-            b["hidden"], Head(b["weight"]), b["targets"], [Likelihood(b["coefficients"])], chunk=2
-        )
+        loss, _ = fused_loss(b["hidden"], Head(b["weight"]), b["targets"], [Likelihood(b["coefficients"])], chunk=2)
     assert not loss.requires_grad
     assert loss > 1e-3
     assert largest.numel < b["weight"].numel()

@@ -155,9 +155,7 @@ def sdpo_trainer(**settings: Any) -> Any:
 
 
 def test_mean_over_sequences_counts_masked_out_ones(data: dict[str, Tensor]) -> None:
-    trainer, module = sdpo_trainer(
-        distillation_mode="full_logits", distillation_alpha=0.5, distillation_is_clip=2.0
-    )
+    trainer, module = sdpo_trainer(distillation_mode="full_logits", distillation_alpha=0.5, distillation_is_clip=2.0)
     student, teacher = full_logits(data, 1.0)
     shaped = module.DistillationLogits(
         completion_ids=data["targets"].view(B, T),
@@ -217,9 +215,7 @@ def test_liger_fused_jensen_shannon(data: dict[str, Tensor], beta: float) -> Non
         weight_hard_loss=0.0, weight_soft_loss=1.0, beta=beta, compiled=False, chunk_size=4
     )
     labels = torch.where(data["mask"] > 0, data["targets"], -100)
-    to = {
-        name: data[name].detach().float() for name in ("hidden", "weight", "teacher_hidden", "teacher_weight")
-    }
+    to = {name: data[name].detach().float() for name in ("hidden", "weight", "teacher_hidden", "teacher_weight")}
     hidden, weight = to["hidden"].requires_grad_(), to["weight"].requires_grad_()
     theirs = peer(hidden, weight, to["teacher_hidden"], to["teacher_weight"], labels)
     mine = ours(data, Distill(token_mean(data["mask"]), beta), 1.0)

@@ -134,9 +134,7 @@ class Job:
                     unmeasured = False
             else:
                 term = select(whole, rows[live])
-                loss, pull = self.pull(
-                    term, logp_y[live], None if logq_y is None else logq_y[live], rows[live]
-                )
+                loss, pull = self.pull(term, logp_y[live], None if logq_y is None else logq_y[live], rows[live])
                 result.loss += loss
                 pulls[live] += pull
         if unmeasured and logq is not None and q is not None:
