@@ -216,7 +216,7 @@ float32, one thread of a {hardware}, each figure from a fresh process: `python b
 - *Ours / this*: our extra peak over this variant's, dW included on both sides.
 - Rows marked as extrapolated did not fit in memory: a straight line through the two runs named. All measured
   variants of a case gave the same loss and gradient norms to 0.1 %.
-- Our own figure varies by some 60 MB from run to run with the allocator; Liger's peak depends on its chunk, so
+- Our own figure varied by up to 190 MB between three runs, with the allocator; Liger's peak depends on its chunk, so
   its longer cases are left out.
 
 """
