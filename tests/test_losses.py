@@ -42,11 +42,15 @@ def batch(n: int = 7, v: int = 23, d: int = 5, seed: int = 0, dtype: torch.dtype
 
     taught = torch.arange(n) % 3 != 1
     m = int(taught.sum())
+    hidden, weight, bias = normal(n, d), normal(v, d), normal(v)
+    targets = torch.randint(v, (n,), generator=g)
+    logp = (hidden @ weight.t() + bias).log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    old = logp + normal(n)  # ratios on both sides of the caps
     return {
-        "hidden": normal(n, d).requires_grad_(),
-        "weight": normal(v, d).requires_grad_(),
-        "bias": normal(v).requires_grad_(),
-        "targets": torch.randint(v, (n,), generator=g),
+        "hidden": hidden.requires_grad_(),
+        "weight": weight.requires_grad_(),
+        "bias": bias.requires_grad_(),
+        "targets": targets,
         "taught": taught,
         "parts": [
             (0.8, normal(m, d), Head(normal(v, d))),
@@ -54,8 +58,8 @@ def batch(n: int = 7, v: int = 23, d: int = 5, seed: int = 0, dtype: torch.dtype
         ],
         "coefficients": torch.rand(n, generator=g, dtype=torch.float64).to(dtype) + 0.1,
         "advantages": normal(n),
-        "old": normal(n) * 0.3 - math.log(v),
-        "sampler": normal(n) * 0.3 - math.log(v),
+        "old": old,
+        "sampler": old + normal(n),
     }
 
 
@@ -521,6 +525,18 @@ def test_all_masked_is_a_zero_with_a_graph() -> None:
     assert (b["weight"].grad == 0).all()
 
 
+def test_a_pack_without_taught_tokens_needs_no_teacher() -> None:
+    b = batch()
+    terms: list[Term] = [Distill(torch.zeros(7)), Likelihood(b["coefficients"])]
+    values = []
+    for function in (fused_loss, plain_loss):
+        for some in (terms, terms[1:]):
+            values.append(function(b["hidden"], Head(b["weight"]), b["targets"], some)[0])
+    assert values[0] > 1e-3
+    for value in values[1:]:
+        torch.testing.assert_close(value, values[0])
+
+
 def test_no_tokens_at_all() -> None:
     hidden = torch.zeros(0, 5, requires_grad=True)
     loss, stats = fused_loss(hidden, Head(torch.randn(9, 5)), torch.zeros(0, dtype=torch.long), [])
@@ -639,14 +655,15 @@ def test_top_k_is_the_students() -> None:
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the largest tensor that any operation returned."""
+    """Remembers the size of the largest tensor that any operation allocated."""
 
     numel = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
+        old = {a.untyped_storage().data_ptr() for a in args if isinstance(a, Tensor)}
         for tensor in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(tensor, Tensor):
+            if isinstance(tensor, Tensor) and tensor.untyped_storage().data_ptr() not in old:
                 self.numel = max(self.numel, tensor.numel())
         return out
 
@@ -677,6 +694,15 @@ def test_no_tensor_holds_the_logits_of_more_than_a_chunk(top_k: int | None) -> N
         peak[function] = largest.numel
     assert peak[fused_loss] <= chunk * v
     assert peak[plain_loss] >= n * v
+
+
+def test_without_grad_mode_no_gradient_of_the_head_is_made() -> None:
+    b = batch(n=8, v=50, d=64)
+    with torch.no_grad(), Largest() as largest:
+        loss, _ = fused_loss(b["hidden"], Head(b["weight"]), b["targets"], [Likelihood(b["coefficients"])], chunk=2)
+    assert not loss.requires_grad
+    assert loss > 1e-3
+    assert largest.numel < b["weight"].numel()
 
 
 def test_automatic_chunks_hold_about_32_megabytes() -> None:

@@ -58,8 +58,10 @@ def plain_loss(
     loss = (logp_y * 0).sum()
     for term in terms:
         if isinstance(term, Distill):
+            if not bool(term.coefficients.any()):
+                continue
             if teacher is None:
-                raise ValueError("a Distill term needs a teacher")
+                raise ValueError("a Distill coefficient is not 0 where taught is False")
             old, sampler = _rows(old_logprobs, rows), _rows(sampler_logprobs, rows)
             rho, w = importance_weights(logp_y[rows], old, sampler, term.is_clip)
             if term.form == "sampled":
