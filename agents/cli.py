@@ -273,6 +273,7 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
         return _teach(known)
     config = _configured(known, rest)
     from agents.recipes.base import TaughtRecipe
+    from agents.report.metrics import jsonable
     from agents.rollout import Environments
     from agents.teachers.teacher import Teacher
     from agents.training.check import check_teacher
@@ -288,7 +289,7 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
         tasks=config.check_teacher or 8, attempts=config.batch.attempts, sampling=config.sampling, seed=config.seed + 1,
     )  # fmt: skip
     Console().teacher(result)
-    print(json.dumps(result.to_dict()))
+    print(json.dumps(jsonable(result.to_dict())))
     return 1 if result.warnings() else 0
 
 
