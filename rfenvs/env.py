@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
@@ -87,7 +88,7 @@ class Verdict:
     """False where no judgement was possible; the reward then means nothing and must be 0."""
 
 
-class TextEnv(gymnasium.Env[str, str]):
+class TextEnv(gymnasium.Env[str, str], ABC):
     """Base class: implement `num_tasks`, `task` and `grade`.
 
     **Observation**: the text that is new since the last action. `reset` returns the whole prompt, `step` the
@@ -156,17 +157,17 @@ class TextEnv(gymnasium.Env[str, str]):
 
     # What an environment implements.
 
+    @abstractmethod
     def num_tasks(self, split: str) -> int:
         """Number of tasks of a split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def task(self, split: str, index: int) -> Task:
         """Make the task at `index`; a pure function of its arguments and the constructor's."""
-        raise NotImplementedError
 
+    @abstractmethod
     def grade(self, task: Task, action: Action, turn: int) -> Verdict:
         """Judge the action of turn `turn` (from 0). Raising means "not scored", not "wrong"."""
-        raise NotImplementedError
 
     # What an environment may override.
 

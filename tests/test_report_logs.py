@@ -179,4 +179,5 @@ def test_tensorboard_holds_the_numbers_and_the_configuration(tmp_path: Path) -> 
 @pytest.mark.parametrize("name", sorted(TRACKERS))
 def test_finishing_a_tracker_that_never_started_is_harmless(name: str) -> None:
     pytest.importorskip(name)
-    make_trackers([name])[0].finish()
+    (tracker,) = make_trackers([name])
+    assert tracker.finish() is None
