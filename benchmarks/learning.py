@@ -3,6 +3,7 @@
     python benchmarks/learning.py tune      # learning rate of every method, on the dev split, the same grid for each
     python benchmarks/learning.py ablate    # what SRPO owes to EMA, teacher temperature, wording and leak, on dev
     python benchmarks/learning.py report    # 3 seeds of every method at its tuned rate, on the untouched test split
+    python benchmarks/learning.py compute   # GRPO for as many CPU-seconds as the slowest method had
 
 Runs are written to runs/learning and are resumed or skipped when started again; results go to
 docs/benchmarks/learning.json, learning.md and learning.svg. Three to five CPU-minutes a run.
@@ -187,6 +188,18 @@ def report(workers: int, steps: int = 12, seeds: tuple[int, ...] = (0, 1, 2)) ->
     write()
 
 
+def compute(workers: int, steps: int = 20, seeds: tuple[int, ...] = (0, 1, 2)) -> None:
+    """GRPO for as many CPU-seconds as the slowest method of `report` had, evaluated at the end only."""
+    jobs = [
+        (f"compute/grpo-s{seed}", settings(METHODS["grpo"], tuned("grpo"), seed, steps, "test", every=0))
+        for seed in seeds
+    ]
+    results = list(run_all(jobs, workers).values())
+    store("compute", {"grpo": results})
+    for result in results:
+        print(result["points"][-1])
+
+
 # ---- tables and the plot
 
 T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
@@ -247,12 +260,15 @@ def plot(report: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", nargs="?", choices=["tune", "ablate", "report", "write", "all"], default="all")
+    parser.add_argument(
+        "phase", nargs="?", choices=["tune", "ablate", "report", "compute", "write", "all"], default="all"
+    )
     parser.add_argument("--workers", type=int, default=2, help="runs at once, one thread each")
     known = parser.parse_args()
-    phases = ["tune", "ablate", "report"] if known.phase == "all" else [known.phase]
+    phases = ["tune", "ablate", "report", "compute"] if known.phase == "all" else [known.phase]
+    run = {"tune": tune, "ablate": ablate, "report": report, "compute": compute}
     for phase in phases:
-        write() if phase == "write" else {"tune": tune, "ablate": ablate, "report": report}[phase](known.workers)
+        write() if phase == "write" else run[phase](known.workers)
 
 
 if __name__ == "__main__":
