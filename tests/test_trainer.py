@@ -92,11 +92,11 @@ def _strip(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("kill_after", [1, 4])
 def test_killed_and_resumed_equals_unbroken(tiny_dir, tmp_path, kill_after):
-    whole = train(settings(tiny_dir, tmp_path / "whole"))
+    whole = train(settings(tiny_dir, tmp_path / "whole", steps=14))
     broken = tmp_path / "broken"
     code = "import json, sys; from agents.config import build; from agents.training.trainer import Trainer; "
     code += "Trainer(build(json.loads(sys.argv[1]))).run()"
-    arguments = [sys.executable, "-c", code, json.dumps(settings(tiny_dir, broken))]
+    arguments = [sys.executable, "-c", code, json.dumps(settings(tiny_dir, broken, steps=14))]
     env = {**os.environ, "PYTHONPATH": os.getcwd()}
     process = subprocess.Popen(arguments, env=env, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
@@ -109,8 +109,8 @@ def test_killed_and_resumed_equals_unbroken(tiny_dir, tmp_path, kill_after):
     process.wait()
     assert not (broken / "summary.json").is_file(), "the run was to be killed before it ended"
     with log.open("ab") as file:
-        file.write(b'{"step": 5, "kind": "tra')  # the torn line of a kill in the middle of a write
-    resumed = train(settings(tiny_dir, broken))
+        file.write(b'{"step": 13, "kind": "tra')  # the torn line of a kill in the middle of a write
+    resumed = train(settings(tiny_dir, broken, steps=14))
     for name in ("metrics.jsonl", "trajectories.jsonl"):
         assert _strip(read_jsonl(whole.directory / name)) == _strip(read_jsonl(broken / name))
     a, b = (load_file(r.directory / "checkpoints/final/model.safetensors") for r in (whole, resumed))
