@@ -1,1 +1,1 @@
-"""."""
+"""Who samples and scores: an interface (`base`), transformers (`hf`), and prefix trees (`tree`)."""
