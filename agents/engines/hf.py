@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agents.chat import Chat
 from agents.engines.base import Completion, Sampling
-from agents.engines.tree import Pack, _common, pack
+from agents.engines.tree import Pack, common_prefix, pack
 from agents.errors import SetupError
 from agents.losses.fused import Head
 
@@ -176,7 +176,7 @@ class HFEngine:
 
     def _prefill(self, prompts: list[list[int]]) -> tuple[Any, Tensor, Tensor, Tensor]:
         """Cache, attention mask [B, L], next position [B, 1] and next-token logits [B, V] of each prompt."""
-        shared = min((_common(prompts[0], p) for p in prompts), default=0)
+        shared = min((common_prefix(prompts[0], p) for p in prompts), default=0)
         shared = min(shared, min(map(len, prompts)) - 1)
         cache = None
         if shared and len(prompts) > 1:

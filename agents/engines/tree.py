@@ -37,7 +37,7 @@ class Pack:
     """Per sequence, its index in the caller's list."""
 
 
-def _common(a: Sequence[int], b: Sequence[int]) -> int:
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the common prefix."""
     n = min(len(a), len(b))
     differs = np.flatnonzero(np.asarray(a[:n]) != np.asarray(b[:n]))
@@ -52,7 +52,7 @@ def pack(sequences: Sequence[Sequence[int]], budget: int) -> Iterator[Pack]:
     order = sorted(range(len(sequences)), key=lambda i: list(sequences[i]))
     start, used, previous = 0, 0, -1
     for k, i in enumerate(order):
-        shared = _common(sequences[previous], sequences[i]) if k > start else 0
+        shared = common_prefix(sequences[previous], sequences[i]) if k > start else 0
         new = len(sequences[i]) - shared
         if k > start and used + new > budget:
             yield _tree(sequences, order[start:k])
@@ -69,7 +69,7 @@ def _tree(sequences: Sequence[Sequence[int]], order: list[int]) -> Pack:
     starts: list[tuple[int, int]] = []
     for k, i in enumerate(order):
         sequence = sequences[i]
-        shared = _common(sequences[order[k - 1]], sequence) if k else 0
+        shared = common_prefix(sequences[order[k - 1]], sequence) if k else 0
         new = np.arange(len(ids), len(ids) + len(sequence) - shared)
         paths.append(np.concatenate([paths[-1][:shared], new]) if k else new)
         starts.append((shared, len(sequence)))

@@ -6,6 +6,7 @@ batch of samples, and returns loss terms: objects with one coefficient a token, 
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -34,9 +35,9 @@ class Recipe(BaseModel):
         """The sequences to train on; by default every turn of every scored trajectory."""
         return samples_of(groups)
 
+    @abstractmethod
     def terms(self, batch: Batch) -> list[Term]:
         """The loss of one optimiser batch."""
-        raise TypeError(f"recipe {type(self).__name__} defines no loss")
 
 
 class TaughtRecipe(Recipe):

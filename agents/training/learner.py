@@ -69,7 +69,8 @@ class Learner:
         taught = batch.per_token(batch.taught) if batch.teacher is not None else torch.zeros_like(signal)
         row = taught.cumsum(0) - 1  # token -> row of the teacher's hidden states
         chosen = sorted(set(batch.sequence[signal].tolist()))
-        items = [batch.items()[i] for i in chosen]
+        everything = batch.items()
+        items = [everything[i] for i in chosen]
         sampler = batch.sampler_logprobs
         total, collected = 0.0, _Collector(len(batch.targets))
         for part in self.engine.packs(items):

@@ -120,7 +120,7 @@ class Trainer:
     def _claim(self) -> None:
         """Write config.json, or find that it is this very run that was interrupted."""
         path = self.directory / "config.json"
-        # A run that is to be longer, or written elsewhere, is still the same run.
+        # A run that was moved, or is watched by another tracker, is still the same run.
         mine = self.config.model_dump(mode="json", exclude={"run_dir", "trackers"})
         if path.is_file():
             theirs = json.loads(path.read_text())["config"]
