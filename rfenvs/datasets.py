@@ -85,12 +85,17 @@ class DatasetSpec:
     """Commit of the repository on the hub, 40 hexadecimal digits."""
     files: tuple[DataFile, ...]
     licence: str
+    """SPDX name, or in words who may use it for what."""
     columns: Columns
     """Columns and types every row must have."""
     sample: Path
     """The packaged sample, in the same layout."""
     default: tuple[str, ...] = ()
     """Files that `fetch` takes unless told otherwise; empty means all."""
+    host: Literal["huggingface", "github"] = "huggingface"
+    """Whose repository `hub_id` names: a data set of the Hugging Face hub, or a public repository on GitHub."""
+    split_rule: str = "the data set's own files"
+    """Which rows are in which split, in words."""
 
     def file(self, path: str) -> DataFile:
         """The entry of one file.

@@ -7,13 +7,13 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, get_args
 
 import gymnasium
 from gymnasium.error import ResetNeeded
 
-from rfenvs.feedback import Item, item, stamp, visible
+from rfenvs.feedback import Item, LeakLevel, item, stamp, visible
 from rfenvs.spaces import Text
 from rfenvs.tasks import Message, Task, plain_text
 
@@ -104,7 +104,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     | key | holds |
     |---|---|
-    | `task` | `id`, `index`, `split`, `env_id`, `data_revision`, `source` |
+    | `task` | `id`, `index`, `split`, `env_id`, `data_revision`, `source`, `flags` |
     | `turn` | actions taken so far: 0 on reset |
     | `messages` | the chat messages this call added, fresh dicts: the prompt on reset, the reply on a step |
     | `reward_parts`, `metrics` | numbers under the environment's fixed names |
@@ -118,6 +118,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         data: A file with tasks of your own, where the environment documents a layout.
         max_turns: Actions per episode; None means the class's `default_max_turns`.
         render_mode: `"ansi"`: `render` returns the transcript; `"human"`: it prints it.
+        leak_level: Items that give away more than this (`rfenvs.feedback.LeakLevel`) are dropped; a failure that
+            loses all of its items keeps a plain "The answer is not correct."
     """
 
     metadata: dict[str, Any] = {"render_modes": ["ansi", "human"], "render_fps": 1}  # noqa: RUF012
@@ -129,6 +131,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     metric_names: ClassVar[tuple[str, ...]] = ()
     data_revision: str = "1"
     """Changes whenever the same split and index give another task."""
+    propagates: ClassVar[tuple[type[Exception], ...]] = ()
+    """Exceptions of `grade` that `step` raises, instead of ending the episode unscored."""
 
     def __init__(
         self,
@@ -136,13 +140,17 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         data: str | None = None,
         max_turns: int | None = None,
         render_mode: str | None = None,
+        leak_level: LeakLevel = 3,
     ) -> None:
         modes = self.metadata["render_modes"]
         if render_mode is not None and render_mode not in modes:
             raise ValueError(f"render_mode={render_mode!r}: use None or one of {', '.join(modes)}.")
         if max_turns is not None and (not isinstance(max_turns, int) or max_turns < 1):
             raise ValueError(f"max_turns={max_turns!r}: use None or an integer of at least 1.")
+        if leak_level not in get_args(LeakLevel):
+            raise ValueError(f"leak_level={leak_level!r}: use 0, 1, 2 or 3.")
         self.split = self._check_split(split)
+        self.leak_level = leak_level
         self.data = data
         self.max_turns = self.default_max_turns if max_turns is None else max_turns
         self.render_mode = render_mode
@@ -188,10 +196,21 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             self._ids[split] = {self.task(split, i).id: i for i in range(self.num_tasks(split))}
         return self._ids[split][task_id]
 
+    def gold_actions(self, task: Task) -> list[str]:
+        """Actions that together earn the full reward, one a turn; by default the reference alone."""
+        return [task.reference] if task.reference else []
+
     def wrong_answers(self, task: Task) -> list[str]:
-        """Answers that must not earn the full reward; `rfenvs.validate` tries them."""
+        """Answers that must not earn the full reward, however often given; `rfenvs.validate` tries them."""
         reference = task.reference
         return [reference[: len(reference) // 2], reference[1:], f"{reference} {reference}"]
+
+    def plant(self, task: Task, word: str) -> Task:
+        """Copy a task with `word` in every hidden field that a grader could quote; `rfenvs.validate` looks for it.
+
+        The copy must still be one that the wrong answers fail. By default the word follows the reference.
+        """
+        return replace(task, reference=f"{task.reference} {word}")
 
     # The contract.
 
@@ -227,6 +246,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             "env_id": self.spec.id if self.spec is not None else type(self).__name__,
             "data_revision": self.data_revision,
             "source": task.source,
+            "flags": list(task.flags),
         }
         self._turn, self._over = 0, False
         self.begin(task)
@@ -252,7 +272,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         turn = self._turn
         verdict = self._judge(task, action, turn)
         success = verdict.reward >= 1.0 if verdict.success is None else verdict.success
-        feedback = list(verdict.feedback)
+        feedback = [entry for entry in verdict.feedback if entry["leak_level"] <= self.leak_level]
         if not success and verdict.scored:
             feedback = _explain_failure(feedback, action, verdict)
         self._turn += 1
@@ -327,6 +347,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             verdict = self.grade(task, action, turn)
             if not math.isfinite(verdict.reward):
                 raise ValueError(f"the grader returned the reward {verdict.reward}")
+        except self.propagates:
+            raise
         except Exception as error:  # a broken grader is data: the sample is dropped, the run goes on
             _log.exception("Grading task %s failed", task.id)
             text = f"The answer could not be judged: {type(error).__name__} in the grader."
@@ -352,7 +374,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         tools: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
         return {
-            "task": dict(self._task_info),
+            "task": _copy(self._task_info),
             "turn": self._turn,
             "messages": messages,
             "reward_parts": _named("reward part", self.reward_part_names, verdict.reward_parts),
@@ -386,7 +408,7 @@ def _explain_failure(feedback: list[Item], action: Action, verdict: Verdict) -> 
         span = (len(action), len(action))
         feedback.insert(0, item("format_error", text, source="env", span=span, data={"code": "truncated"}))
     elif not feedback and not verdict.observation:
-        feedback.append(item("wrong_answer", "The answer is not correct."))
+        feedback.append(item("wrong_answer", "The answer is not correct.", leak_level=0))
     return feedback
 
 

@@ -22,6 +22,17 @@ Scope = Literal["span", "turn", "episode"]
 Visibility = Literal["policy", "teacher", "log"]
 """`policy`: also in the observation. `teacher`: privileged, for training only. `log`: for people."""
 
+LeakLevel = Literal[0, 1, 2, 3]
+"""How much a text gives away of the reference answer:
+
+| level | tells | for example |
+|---|---|---|
+| 0 | nothing: what any reader of the task could say without an answer key | "no \\boxed{}", a schema, a traceback |
+| 1 | that the answer is wrong, where, or of what kind the right one is | "a set was expected, you gave a number" |
+| 2 | how the answer relates to the right one | "too large", "twice the expected value" |
+| 3 | the answer, expected outputs or hidden tests themselves | "expected 42" |
+"""
+
 Item = dict[str, Any]
 """One feedback item; `FEEDBACK_SCHEMA` is its shape."""
 
@@ -55,8 +66,9 @@ _PROPERTIES: dict[str, Any] = {
     "visibility": {"enum": list(get_args(Visibility))},
     "reveals_reference": {
         "type": "boolean",
-        "description": "Quotes the reference answer, expected outputs or hidden tests.",
+        "description": "Quotes the reference answer, expected outputs or hidden tests: leak level 3.",
     },
+    "leak_level": {"enum": list(get_args(LeakLevel)), "description": "0 nothing, 1 kind, 2 relation, 3 the answer."},
     "score": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
     "data": {"type": "object", "description": "Structured payload; its keys depend on the environment."},
     "token_ids": {"type": ["array", "null"], "items": {"type": "integer", "minimum": 0}},
@@ -101,6 +113,7 @@ def item(
     span: tuple[int, int] | None = None,
     turn: int | None = None,
     visibility: Visibility = "policy",
+    leak_level: LeakLevel | None = None,
     reveals_reference: bool = False,
     score: float | None = None,
     data: Mapping[str, Any] | None = None,
@@ -115,16 +128,24 @@ def item(
         source: `grader`, `env`, `sandbox`, `judge:<name>` or `tool:<name>`.
         scope: What is blamed; by default `span` where a span is given, else `turn`.
         span: Start and end of the blamed characters in the action, in code points.
-        turn: The action blamed, from 0, or -1 for the episode; None lets the environment fill in the
-        current one. visibility: Who may see it. `policy` items become part of the next observation.
-        reveals_reference: True where the text or data quotes the reference answer or hidden tests. score:
-        Optional local score in [0, 1]. data: Structured payload, JSON only. limit: Longest text, in code
-        points; a longer one is cut in the middle.
+        turn: The action blamed, from 0, or -1 for the episode; None lets the environment fill in the current one.
+        visibility: Who may see it. `policy` items become part of the next observation.
+        leak_level: How much it gives away (`LeakLevel`). By default 3 where it reveals the reference, 1 for a
+            `wrong_answer`, and 0 otherwise.
+        reveals_reference: True where the text or data quotes the reference answer or hidden tests; the same as
+            `leak_level=3`.
+        score: Optional local score in [0, 1].
+        data: Structured payload, JSON only.
+        limit: Longest text, in code points; a longer one is cut in the middle.
 
     Raises:
         ValueError: An item that reveals the reference would be shown to the acting policy.
     """
-    if reveals_reference and visibility == "policy":
+    if leak_level is None:
+        leak_level = 3 if reveals_reference else 1 if kind == "wrong_answer" else 0
+    elif reveals_reference and leak_level < 3:
+        raise ValueError(f"An item that reveals the reference has leak_level=3, not {leak_level}.")
+    if leak_level >= 3 and visibility == "policy":
         raise ValueError("An item that reveals the reference cannot have visibility='policy'; use 'teacher'.")
     shown = text if len(text) <= limit else clip(text, limit)
     return {
@@ -139,7 +160,8 @@ def item(
         "scope": scope or ("turn" if span is None else "span"),
         "span": None if span is None else [span[0], span[1]],
         "visibility": visibility,
-        "reveals_reference": reveals_reference,
+        "reveals_reference": leak_level >= 3,
+        "leak_level": leak_level,
         "score": score,
         "data": {} if data is None else dict(data),
         "token_ids": None,

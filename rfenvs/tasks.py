@@ -37,6 +37,12 @@ def digest(*values: Any, size: int = 8) -> str:
     return hashlib.blake2b(text.encode("ascii"), digest_size=size).hexdigest()
 
 
+KNOWN_BAD = "known_bad"
+"""Flag: the data's own answer is wrong or cannot be given; do not train or evaluate on the task."""
+NO_OP_PASSES = "no_op_passes"
+"""Flag: doing nothing earns the full reward."""
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """One problem.
@@ -57,8 +63,18 @@ class Task:
     """Tools the policy may call, each `{"name", "description", "parameters": JSON schema}`."""
     source: str = "procedural"
     """Where the task comes from: `procedural`, `sample`, `file`, or the name of a data set."""
+    flags: tuple[str, ...] = ()
+    """What is wrong with the task itself, `<flag>` or `<flag>: <reason>`; see `KNOWN_BAD` and `NO_OP_PASSES`."""
     data: dict[str, Any] = field(default_factory=dict)
     """What the grader needs beside the reference. Never shown."""
+
+    def flagged(self, flag: str) -> bool:
+        """Whether the task carries `flag`.
+
+        >>> Task(prompt="?", flags=("known_bad: no such argument",)).flagged(KNOWN_BAD)
+        True
+        """
+        return any(entry.partition(":")[0] == flag for entry in self.flags)
 
     def __post_init__(self) -> None:
         if not self.messages:

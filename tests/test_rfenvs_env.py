@@ -66,6 +66,7 @@ def test_reset_shows_the_prompt_as_text_and_as_messages() -> None:
         "env_id": "tests/Add-v0",
         "data_revision": "1",
         "source": "procedural",
+        "flags": [],
     }
     assert info["tools"] == [{"name": "calc", "parameters": {}}]
 

@@ -36,6 +36,7 @@ def test_a_stamped_item_has_every_field_and_fits_the_schema() -> None:
         "span": [2, 5],
         "visibility": "policy",
         "reveals_reference": False,
+        "leak_level": 0,
         "score": None,
         "data": {"code": "x"},
         "token_ids": None,

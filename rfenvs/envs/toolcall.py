@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -183,6 +184,14 @@ class ToolCallEnv(TextEnv):
             task.reference.replace("(", "_(", 1),
             f"I would call {task.reference}",
         ]
+
+    def plant(self, task: Task, word: str) -> Task:
+        """The expected calls with `word` behind every text argument."""
+        calls = [
+            replace(call, arguments={k: f"{v} {word}" if isinstance(v, str) else v for k, v in call.arguments.items()})
+            for call in task.data["calls"]
+        ]
+        return replace(super().plant(task, word), data={"calls": calls})
 
     def _messages(self, system: str, request: str, *, examples: bool = True) -> tuple[Message, ...]:
         messages = [{"role": "system", "content": system}]
