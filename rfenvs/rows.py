@@ -1,5 +1,7 @@
 """Rows of a data file, one at a time: `.jsonl`, `.jsonl.gz`, `.json` or `.parquet`, checked against named columns.
 
+A `.json` file holds a list of objects, or one object a line, as public data sets have it under that name.
+
 JSON is read with `json` alone, so that dates stay strings and large integers stay integers.
 """
 
@@ -52,7 +54,7 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
     if path.name.endswith(".parquet"):
         rows = _parquet(path, columns)
     elif path.name.endswith(".json"):
-        rows = _json(path)
+        rows = _jsonl(path) if _starts_with_object(path) else _json(path)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         rows = _jsonl(path)
     else:
@@ -130,6 +132,11 @@ def _object(name: str, number: int, line: bytes) -> Any:
                 f"{name} is cut off: line {number}, the last one, ends in the middle ({error}). Download it again."
             ) from error
         raise DataError(f"{name}, line {number}: not JSON ({error}).") from error
+
+
+def _starts_with_object(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).removeprefix(_BOM).lstrip().startswith(b"{")
 
 
 def _json(path: Path) -> Iterator[Row]:
