@@ -1,4 +1,4 @@
-"""The command line: ``rfenvs list | play | validate | eval | check-teacher | train | report | doctor``.
+"""The command line: ``rfenvs list | play | validate | data | eval | check-teacher | train | report | doctor``.
 
 Commands that need torch import it when they run; the others work with the core install.
 """
@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import SetupError
+from rfenvs import data_command
+from rfenvs.dataset_spec import DataUnavailable
+from rfenvs.rows import DataError
 from sandboxes import SandboxUnavailable
 
 Command = Callable[[argparse.Namespace, list[str]], int]
@@ -78,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("--split", default=None, help="default: every split")
     validate.add_argument("-n", type=int, default=50, help="tasks")
     validate.add_argument("--kwargs", default="{}", help="environment arguments, as YAML")
+
+    data = add("data", _data, "list, fetch and verify the data sets of the environments")
+    data_command.add_arguments(data)
 
     for name, function, help in (
         ("train", _train, "train a model with a recipe; interrupted, the same command continues"),
@@ -180,6 +186,13 @@ def _validate(known: argparse.Namespace, rest: list[str]) -> int:
     except (ValueError, TypeError, FileNotFoundError) as error:
         raise SetupError(f"{known.env}: {error}") from error
     return int(failed)
+
+
+def _data(known: argparse.Namespace, rest: list[str]) -> int:
+    try:
+        return data_command.run(known)
+    except (DataUnavailable, DataError, ValueError) as error:
+        raise SetupError(str(error)) from error
 
 
 def _report(known: argparse.Namespace, rest: list[str]) -> int:
