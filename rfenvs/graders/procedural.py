@@ -64,7 +64,8 @@ def gold_of(entry: Entry) -> str | None:
     metadata = entry["metadata"]
     if "possible_answer" in metadata:
         return json.dumps({str(key): value for key, value in metadata["possible_answer"].items()})
-    return metadata.get("example_answer") or metadata.get("example_correct_answer")
+    gold: str | None = metadata.get("example_answer") or metadata.get("example_correct_answer")
+    return gold
 
 
 def score(task: str, verify: Verify, answer: str, entry: Entry) -> Score:
