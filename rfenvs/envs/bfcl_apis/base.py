@@ -20,13 +20,15 @@ _TYPES: dict[str, dict[str, Any]] = {
     "str": {"type": "string"},
     "str | None": {"type": ["string", "null"]},
     "int": {"type": "integer"},
+    "int | str": {"type": ["integer", "string"]},
     "float": {"type": "number"},
     "bool": {"type": "boolean"},
     "list[str]": {"type": "array", "items": {"type": "string"}},
     "list[float]": {"type": "array", "items": {"type": "number"}},
     "dict[str, Any]": {"type": "object"},
 }
-_OUT_OF_RANGE = (ArithmeticError, LookupError, TypeError, ValueError)
+_UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a tool raises for values too large for arithmetic, texts that are no date, and scenarios of an odd shape."""
 
 
 class ToolError(Exception):
@@ -100,7 +102,7 @@ class SimulatedApi:
             return copy_json(getattr(self, name)(**given))  # a later call may change what this one shows
         except ToolError as error:
             return {**error.fields, "error": str(error)}
-        except _OUT_OF_RANGE as error:  # right in type, but too large for arithmetic, or no date, or no such entry
+        except _UNFIT as error:
             return {"error": f"{type(error).__name__}: {error}"}
 
     def differences(self, other: Self) -> list[str]:

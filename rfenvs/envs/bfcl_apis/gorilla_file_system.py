@@ -9,6 +9,7 @@ from typing import Any, Self
 from rfenvs.envs.bfcl_apis.base import SimulatedApi, ToolError, need, tool
 
 _FORBIDDEN = frozenset('|/\\?%*:"><')
+_NO_NAMES = ("", ".", "..")
 _DEEPEST = 64
 _MOST_ENTRIES = 4096
 """Bounds of a tree, so that no sequence of copies exhausts memory or the stack."""
@@ -47,7 +48,7 @@ class Folder:
 
 
 def _check_name(name: str, message: str) -> None:
-    need(_FORBIDDEN.isdisjoint(name), f"{message}: Invalid character")
+    need(name not in _NO_NAMES and _FORBIDDEN.isdisjoint(name), f"{message}: Invalid character")
 
 
 @dataclass(kw_only=True)
@@ -248,6 +249,7 @@ class GorillaFileSystem(SimulatedApi):
         if isinstance(target, str):
             raise ToolError(f"{failed} to '{destination}': Not a directory")
         if target is None:
+            need(destination not in _NO_NAMES, f"{failed} to '{destination}': Invalid character")
             self._make_room(failed, here, entry)
             return here, destination, entry
         inside = f"{destination}/{source}"

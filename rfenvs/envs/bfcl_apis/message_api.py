@@ -38,7 +38,7 @@ class MessageAPI(SimulatedApi):
 
     def _messages(self) -> list[tuple[str, str]]:
         need(self.current_user, "No user is currently logged in.")
-        return [next(iter(message.items())) for message in self.inbox]
+        return [list(message.items())[0] for message in self.inbox]  # noqa: RUF015  (an IndexError is refused)
 
     @tool
     def list_users(self) -> dict[str, Any]:

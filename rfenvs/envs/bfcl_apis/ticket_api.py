@@ -12,13 +12,16 @@ _EDITABLE = ("title", "description", "status", "priority")
 
 @dataclass(kw_only=True)
 class TicketAPI(SimulatedApi):
-    """Any user name with any password logs in; who is not logged in can still work on existing tickets."""
+    """Any user name with any password logs in; who is not logged in can still work on existing tickets.
+
+    The documentation calls ticket IDs integers, but episodes hold tickets with texts as IDs: both are taken.
+    """
 
     ticket_queue: list[dict[str, Any]] = field(default_factory=list)
     ticket_counter: int = 1
     current_user: str | None = None
 
-    def _ticket(self, ticket_id: int) -> dict[str, Any]:
+    def _ticket(self, ticket_id: int | str) -> dict[str, Any]:
         for ticket in self.ticket_queue:
             if ticket["id"] == ticket_id:
                 return ticket
@@ -43,12 +46,12 @@ class TicketAPI(SimulatedApi):
         return ticket
 
     @tool
-    def get_ticket(self, ticket_id: int) -> dict[str, Any]:
+    def get_ticket(self, ticket_id: int | str) -> dict[str, Any]:
         """A ticket by its ID."""
         return self._ticket(ticket_id)
 
     @tool
-    def close_ticket(self, ticket_id: int) -> dict[str, Any]:
+    def close_ticket(self, ticket_id: int | str) -> dict[str, Any]:
         """Close a ticket."""
         ticket = self._ticket(ticket_id)
         need(ticket["status"] != "Closed", f"Ticket with ID {ticket_id} is already closed.")
@@ -56,7 +59,7 @@ class TicketAPI(SimulatedApi):
         return {"status": f"Ticket {ticket_id} has been closed successfully."}
 
     @tool
-    def resolve_ticket(self, ticket_id: int, resolution: str) -> dict[str, Any]:
+    def resolve_ticket(self, ticket_id: int | str, resolution: str) -> dict[str, Any]:
         """Resolve a ticket and note how."""
         ticket = self._ticket(ticket_id)
         need(ticket["status"] != "Resolved", f"Ticket with ID {ticket_id} is already resolved.")
@@ -65,7 +68,7 @@ class TicketAPI(SimulatedApi):
         return {"status": f"Ticket {ticket_id} has been resolved successfully."}
 
     @tool
-    def edit_ticket(self, ticket_id: int, updates: dict[str, Any]) -> dict[str, Any]:
+    def edit_ticket(self, ticket_id: int | str, updates: dict[str, Any]) -> dict[str, Any]:
         """Change the title, description, status or priority of a ticket: `updates` maps names to new values."""
         ticket = self._ticket(ticket_id)
         invalid = [key for key in updates if key not in _EDITABLE]
