@@ -12,7 +12,7 @@ from typing import Any
 
 from rfenvs.env import Action, TextEnv, Verdict
 from rfenvs.envs.bfcl_apis import APIS, Outcome, Toolbox
-from rfenvs.envs.bfcl_multi_turn_data import KNOWN_BAD, Episode, load
+from rfenvs.envs.bfcl_multi_turn_data import KNOWN_BAD, Dataset, Episode, load
 from rfenvs.feedback import Item, Kind, LeakLevel, clip, item
 from rfenvs.graders.json_values import canonical
 from rfenvs.graders.tool_calls import Call, ParseError, parse_calls, write_call
@@ -112,7 +112,7 @@ class BFCLMultiTurnEnv(TextEnv):
         super().__init__(split, data, max_turns, render_mode, leak_level)
         self.stop_early = stop_early
         self.show_tools = show_tools
-        self._load = functools.partial(load, data)
+        self._load = functools.partial(_cached, data)
         self._run: _Run | None = None
 
     @property
@@ -128,14 +128,15 @@ class BFCLMultiTurnEnv(TextEnv):
         """Make the task at `index`: episodes in the order of the data set."""
         data = self._load()
         episode = data.episodes[index]
-        tools = tuple(t for name in episode.apis for t in data.tools[name] if t["name"] not in episode.excluded)
-        shown = f"{_INSTRUCTIONS} Tools:\n{_lines(tools)}" if self.show_tools else _INSTRUCTIONS
+        offered = [t for name in episode.apis for t in data.tools[name] if t.schema["name"] not in episode.excluded]
+        lines = "\n".join(tool.line for tool in offered)
+        shown = f"{_INSTRUCTIONS} Tools:\n{lines}" if self.show_tools else _INSTRUCTIONS
         reason = KNOWN_BAD.get(episode.id) if data.source != "sample" else None
         return Task(
             id=episode.id,
             reference="\n".join(_gold_actions(episode)),
             messages=({"role": "system", "content": shown}, {"role": "user", "content": episode.requests[0]}),
-            tools=tools,
+            tools=tuple(tool.schema for tool in offered),
             source=data.source,
             flags=(f"known_bad: {reason}",) if reason else (),
             data={"episode": episode},
@@ -189,6 +190,11 @@ class BFCLMultiTurnEnv(TextEnv):
         gold = tuple(_with_word(turn, word) for turn in episode.gold)
         planted = replace(episode, gold=gold)
         return replace(super().plant(task, word), data={"episode": planted})
+
+
+@functools.lru_cache(maxsize=8)
+def _cached(data: str | None) -> Dataset:
+    return load(data)
 
 
 @dataclass(slots=True)
@@ -273,7 +279,7 @@ class _Run:
             text = f"After user turn {number} the state of {api} is not as it should be: {', '.join(names)}."
             items.append(_verdict_item("wrong_answer", 1, "state", text, number, api=api, attributes=names))
         if missing := _missing(came, self.results):
-            text = f"User turn {number} needed {len(came)} results, of which {len(missing)} never came."
+            text = f"User turn {number}: {len(missing)} of {len(came)} needed results never came."
             items.append(_verdict_item("wrong_answer", 1, "missing_results", text, number, count=len(missing)))
             tools = list(dict.fromkeys(call.name for call in missing))
             text = f"These tools never gave the result that user turn {number} needed: {', '.join(tools)}."
@@ -285,20 +291,19 @@ class _Run:
         return items
 
 
-def read_message(text: str, tools: Iterable[str]) -> list[Call] | Item:
+def read_message(text: str, tools: frozenset[str]) -> list[Call] | Item:
     """The calls of a message, none where it only talks, or what is wrong with calls that cannot be read.
 
     Calls are meant where a line begins with the name of a tool and a bracket, or the message begins like JSON.
 
-    >>> read_message("All done.", ["ls"])
+    >>> read_message("All done.", frozenset({"ls"}))
     []
-    >>> read_message("ls(a=maybe)", ["ls"])["text"]
+    >>> read_message("ls(a=maybe)", frozenset({"ls"}))["text"]
     'SyntaxError: "maybe" is not a literal value; put text in quotes.'
     """
     calls = parse_calls(text)
     if isinstance(calls, ParseError):
-        names = "|".join(map(re.escape, tools))
-        if not re.search(rf"^[\s`]*(?:[{{\[]|(?:{names})\()", text, re.MULTILINE):
+        if not _attempt(tools).search(text):
             return []
         end = min(calls.position + 1, len(text))
         span = (min(calls.position, end), end)
@@ -307,6 +312,13 @@ def read_message(text: str, tools: Iterable[str]) -> list[Call] | Item:
         message = f"SyntaxError: a message may hold {_MOST_CALLS} calls, got {len(calls)}; none was made."
         return item("format_error", message, data={"code": "too_many_calls"})
     return calls
+
+
+@functools.lru_cache(maxsize=256)
+def _attempt(tools: frozenset[str]) -> re.Pattern[str]:
+    """How a message looks that means to call one of some tools."""
+    names = "|".join(map(re.escape, sorted(tools)))
+    return re.compile(rf"\A[\s`]*[{{\[]|^[ \t`\[]*(?:{names})\(", re.MULTILINE)
 
 
 def _toolbox(episode: Episode, names: Iterable[str]) -> Toolbox:
@@ -360,8 +372,3 @@ def _with_word(calls: Sequence[Call], word: str) -> tuple[Call, ...]:
         replace(call, arguments={k: f"{v} {word}" if isinstance(v, str) else v for k, v in call.arguments.items()})
         for call in calls
     )
-
-
-def _lines(tools: Sequence[dict[str, Any]]) -> str:
-    """One JSON schema a line."""
-    return "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)

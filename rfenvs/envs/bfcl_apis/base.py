@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -57,11 +58,17 @@ def hidden(default: Any, *, key: str = "") -> Any:
 
 
 def copy_json(value: Any) -> Any:
-    """Copy a JSON value; much faster than `copy.deepcopy`."""
+    """Copy a JSON value; much faster than `copy.deepcopy`.
+
+    Raises:
+        OverflowError: It holds a number that JSON cannot.
+    """
     if isinstance(value, dict):
         return {key: copy_json(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return [copy_json(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise OverflowError("the number is too large to represent")
     return value
 
 
