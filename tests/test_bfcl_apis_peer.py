@@ -9,13 +9,14 @@ import random
 from typing import Any
 
 import pytest
-from bfcl_data import DATA, needs_data
+from bfcl_multi_turn_files import DATA, needs_data
 
 from rfenvs.envs.bfcl_apis import APIS, Toolbox
 from rfenvs.envs.bfcl_apis.gorilla_file_system import Folder
+from rfenvs.envs.bfcl_multi_turn import BFCLMultiTurnEnv
 from rfenvs.envs.bfcl_multi_turn_data import Episode, load
 from rfenvs.graders.json_values import canonical
-from rfenvs.graders.tool_calls import Call
+from rfenvs.graders.tool_calls import Call, write_call
 
 PACKAGE = "bfcl_eval.eval_checker.multi_turn_eval.func_source_code"
 MODULES = {
@@ -244,3 +245,61 @@ def test_random_and_mutated_calls_give_the_same_results_and_states() -> None:
                 assert mine(ours) == peer.state(), (episode.id, call)
     assert total > 20_000
     assert differing.get("another wording of an error", 0) < total / 10
+
+
+def played(env: BFCLMultiTurnEnv, index: int, turns: list[list[Call]]) -> bool:
+    env.reset(options={"task_index": index})
+    for turn in turns:
+        for message in ["\n".join(write_call(call.name, call.arguments) for call in turn), "Done."]:
+            if message:
+                _, reward, terminated, *_ = env.step(message)
+                if terminated:
+                    return reward == 1.0
+    raise AssertionError("the episode is not over")
+
+
+def checked(row: dict[str, Any], answer: list[list[str]], turns: list[list[Call]], name: str) -> bool:
+    """The verdict of the public checker."""
+    checker = importlib.import_module("bfcl_eval.eval_checker.multi_turn_eval.multi_turn_checker")
+    steps = [[[write_call(call.name, call.arguments) for call in turn]] if turn else [] for turn in turns]
+    return bool(checker.multi_turn_checker(steps, answer, row, "multi_turn_base", name)["valid"])
+
+
+def another(rng: random.Random, episode: Episode) -> list[list[Call]]:
+    """The expected calls with one lost, doubled, moved to another turn, changed, or another one added."""
+    turns = [list(turn) for turn in episode.gold]
+    places = [(number, at) for number, turn in enumerate(turns) for at in range(len(turn))]
+    number, at = rng.choice(places)
+    call = turns[number][at]
+    match rng.randrange(5):
+        case 0:
+            del turns[number][at]
+        case 1:
+            turns[number].insert(at, call)
+        case 2:
+            del turns[number][at]
+            turns[rng.randrange(len(turns))].append(call)
+        case 3:
+            turns[number][at] = mutated(rng, episode, words(episode), numbers_of(episode))
+        case _:
+            turns[number].insert(at, mutated(rng, episode, words(episode), numbers_of(episode)))
+    return turns
+
+
+def test_verdicts_are_those_of_the_public_checker() -> None:
+    assert DATA is not None
+    env = BFCLMultiTurnEnv(data=str(DATA))
+    rows, answers = (
+        [json.loads(line) for line in (DATA / name).read_text(encoding="utf-8").splitlines()]
+        for name in ("BFCL_v4_multi_turn_base.json", "possible_answer/BFCL_v4_multi_turn_base.json")
+    )
+    verdicts: dict[tuple[bool, bool], list[Any]] = {}
+    for index, episode in enumerate(EPISODES):
+        rng = random.Random(index)
+        for attempt in range(6):
+            turns = another(rng, episode)
+            public = checked(rows[index], answers[index]["ground_truth"], turns, f"m{attempt}")
+            verdicts.setdefault((played(env, index, turns), public), []).append((episode.id, turns))
+    assert len(verdicts[True, True]) > 100
+    assert len(verdicts[False, False]) > 100
+    assert verdicts.keys() == {(True, True), (False, False)}, verdicts

@@ -1,13 +1,14 @@
 """BFCL multi-turn: episodes with a user, the public rule for passing, and what the environment says."""
 
 import json
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from bfcl_data import DATA, needs_data
+from bfcl_multi_turn_files import DATA, needs_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -233,6 +234,13 @@ class TestMessages:
         assert isinstance(message, dict)
         assert message["kind"] == "format_error"
 
+    def test_tags_around_json_are_ignored(self) -> None:
+        call = '<tool_call>\n{"name": "cat", "arguments": {"file_name": 3}}\n</tool_call>'
+        (read,) = read_message(f"{call}\n{call}", self.TOOLS)[:1]
+        assert (read.name, read.arguments) == ("cat", {"file_name": 3})
+        assert call[slice(*read.argument_spans["file_name"])] == "3"
+        assert isinstance(read_message(f"I shall look.\n{call}", self.TOOLS), dict)
+
     def test_a_message_holds_a_bounded_number_of_calls(self) -> None:
         assert len(read_message("ls()\n" * 64, self.TOOLS)) == 64
         message = read_message("ls()\n" * 65, self.TOOLS)
@@ -389,3 +397,15 @@ class TestThePublicData:
             report = validate(ID, split, 200, data=str(DATA))
             assert report.ok, str(report)
             assert report.flagged == len(KNOWN_BAD)
+
+
+def test_what_the_page_shows_is_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[1] / "docs/environments/bfcl-multi-turn.md").read_text(encoding="utf-8")
+    code, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
+    exec(compile(code, "bfcl-multi-turn.md", "exec"), {"__name__": "page"})
+    assert capsys.readouterr().out == shown
+
+
+def test_the_page_lists_the_episodes_that_cannot_be_won() -> None:
+    page = (Path(__file__).parents[1] / "docs/environments/bfcl-multi-turn.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^\| `(multi_turn_base_\d+)` \| (.*) \|$", page, re.MULTILINE)) == KNOWN_BAD

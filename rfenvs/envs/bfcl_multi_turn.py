@@ -23,6 +23,7 @@ MESSAGES_PER_USER_TURN = 20
 _MOST_CALLS = 64
 _LONGEST_RESULT = 8000
 _DONE = "Done."
+_TAGS = re.compile(r"</?tool_call>")
 _INSTRUCTIONS = """You serve a user by calling tools. Reply with tool calls and nothing else, one a line, such as
 name(argument="value"), and you are shown their results, one JSON value a line. Call until the request is served to
 the best of your ability. Then reply with a message without calls: it ends the user's turn, and the next request
@@ -39,9 +40,10 @@ class BFCLMultiTurnEnv(TextEnv):
 
     ## Action
     Calls and nothing else, as in `rfenvs/ToolCall-v0`: `cd(folder="docs")`, several one a line, or JSON. They are
-    read as literals, never evaluated, and carried out in order; one that fails does not stop the rest. Any other
-    message ends the user's turn. A message that has a line with a call in it, or starts like JSON, but cannot be
-    read, is answered with what is wrong with it, and the turn goes on.
+    read as literals, never evaluated, and carried out in order; one that fails does not stop the rest. The tags
+    `<tool_call>` and `</tool_call>` are ignored. Any other message ends the user's turn. A message that has a line
+    which begins with a call, or starts like JSON, but cannot be read, is answered with what is wrong with it, and the
+    turn goes on.
 
     ## Reward
     1.0 where every user turn passed, otherwise 0.0; it comes with the last action. A turn is judged when it ends, by
@@ -301,6 +303,7 @@ def read_message(text: str, tools: frozenset[str]) -> list[Call] | Item:
     >>> read_message("ls(a=maybe)", frozenset({"ls"}))["text"]
     'SyntaxError: "maybe" is not a literal value; put text in quotes.'
     """
+    text = _TAGS.sub(lambda tag: " " * len(tag.group()), text)  # of the same length, so that spans stay
     calls = parse_calls(text)
     if isinstance(calls, ParseError):
         if not _attempt(tools).search(text):
@@ -318,7 +321,7 @@ def read_message(text: str, tools: frozenset[str]) -> list[Call] | Item:
 def _attempt(tools: frozenset[str]) -> re.Pattern[str]:
     """How a message looks that means to call one of some tools."""
     names = "|".join(map(re.escape, sorted(tools)))
-    return re.compile(rf"\A[\s`]*[{{\[]|^[ \t`\[]*(?:{names})\(", re.MULTILINE)
+    return re.compile(rf"\A[\s`]*[{{\[]|^[ \t`\[]*(?:{{[ \t]*\"name\"|(?:{names})\()", re.MULTILINE)
 
 
 def _toolbox(episode: Episode, names: Iterable[str]) -> Toolbox:
