@@ -133,7 +133,7 @@ class BFCLMultiTurnEnv(TextEnv):
         offered = [t for name in episode.apis for t in data.tools[name] if t.schema["name"] not in episode.excluded]
         lines = "\n".join(tool.line for tool in offered)
         shown = f"{_INSTRUCTIONS} Tools:\n{lines}" if self.show_tools else _INSTRUCTIONS
-        reason = KNOWN_BAD.get(episode.id) if data.source != "sample" else None
+        reason = KNOWN_BAD.get(episode.id)
         return Task(
             id=episode.id,
             reference="\n".join(_gold_actions(episode)),

@@ -16,77 +16,44 @@ from rfenvs.envs.bfcl_apis import APIS
 from rfenvs.graders.tool_calls import Call
 from rfenvs.rows import DataError, Row, read_rows
 
-DOCUMENTED = (
-    "GorillaFileSystem", "MathAPI", "MessageAPI", "TicketAPI", "TradingBot", "TravelAPI", "TwitterAPI",
-    "VehicleControlAPI",
-)  # fmt: skip
-"""The services, in the order of the files that document their tools."""
 _FOLDER = "berkeley-function-call-leaderboard/bfcl_eval/data/"
-_FILES = (
-    ("BFCL_v4_multi_turn_base.json", 200, 390_425, "1a21a995d06fd6f20ba55de7bced30ef953ec35e998f502ec2ecf4d66ef1c43a"),
-    (
-        "possible_answer/BFCL_v4_multi_turn_base.json",
-        200,
-        78_931,
-        "1fee67823b317571649177dd89d63969feaae4e810cc7448ee55ba797fb7c8fc",
-    ),
-    (
-        "multi_turn_func_doc/gorilla_file_system.json",
-        18,
-        13_953,
-        "c4c1b741c71e2a17c97a5dc9c4a91d89978c4eaece56494d14272d5df6c650e9",
-    ),
-    (
-        "multi_turn_func_doc/math_api.json",
-        17,
-        9_158,
-        "83fa31708c89442bdcf12ac4dfbe3be8663ec9183a1b1524a9fda98164bc7e0b",
-    ),
-    (
-        "multi_turn_func_doc/message_api.json",
-        10,
-        6_027,
-        "4d58ea933a5d2b280d7a52366617fb47fecd333d7b0e08e724db6fa12fb5f847",
-    ),
-    (
-        "multi_turn_func_doc/ticket_api.json",
-        9,
-        6_648,
-        "31324e0380782664fe82ba05bd23517808ad55692b45a5fe7c3d4d395fe4f0f8",
-    ),
-    (
-        "multi_turn_func_doc/trading_bot.json",
-        20,
-        12_608,
-        "1a7933fd8f0cb8fbec38aeae05cb8c24132747cad4904fe1c13ac3d01fc22c2d",
-    ),
-    (
-        "multi_turn_func_doc/travel_booking.json",
-        18,
-        16_979,
-        "f17b950c13adddf41d0848077df58788252e4c2e7cad5cfa71c8c4bf04f57b26",
-    ),
-    (
-        "multi_turn_func_doc/posting_api.json",
-        14,
-        10_573,
-        "87f9fc404a06e4107d7c366f1399c596440e84c16cb119faf374b2f532d86e8b",
-    ),
-    (
-        "multi_turn_func_doc/vehicle_control.json",
-        22,
-        17_545,
-        "0c8a66292844874ef7b168f343bc394d8615d2d9e1f4387999a9ee23011eac78",
-    ),
-)
-"""Path, rows, bytes and SHA-256; the tools of each service in the order of `DOCUMENTED`."""
+_EPISODES = "BFCL_v4_multi_turn_base.json"
+_DOCUMENTATION = """
+GorillaFileSystem gorilla_file_system  18  13953 c4c1b741c71e2a17c97a5dc9c4a91d89978c4eaece56494d14272d5df6c650e9
+MathAPI           math_api             17   9158 83fa31708c89442bdcf12ac4dfbe3be8663ec9183a1b1524a9fda98164bc7e0b
+MessageAPI        message_api          10   6027 4d58ea933a5d2b280d7a52366617fb47fecd333d7b0e08e724db6fa12fb5f847
+TicketAPI         ticket_api            9   6648 31324e0380782664fe82ba05bd23517808ad55692b45a5fe7c3d4d395fe4f0f8
+TradingBot        trading_bot          20  12608 1a7933fd8f0cb8fbec38aeae05cb8c24132747cad4904fe1c13ac3d01fc22c2d
+TravelAPI         travel_booking       18  16979 f17b950c13adddf41d0848077df58788252e4c2e7cad5cfa71c8c4bf04f57b26
+TwitterAPI        posting_api          14  10573 87f9fc404a06e4107d7c366f1399c596440e84c16cb119faf374b2f532d86e8b
+VehicleControlAPI vehicle_control      22  17545 0c8a66292844874ef7b168f343bc394d8615d2d9e1f4387999a9ee23011eac78
+"""
+"""Service, file, tools, bytes and SHA-256."""
+_DOCS = tuple(tuple(line.split()) for line in _DOCUMENTATION.strip().splitlines())
 
 SPEC = DatasetSpec(
     id="bfcl-multi-turn",
     hub_id="ShishirPatil/gorilla",
     host="github",
     revision="6ea57973c7a6097fd7c5915698c54c17c5b1b6c8",
-    files=tuple(DataFile(_FOLDER + path, rows=rows, size=size, sha256=hash) for path, rows, size, hash in _FILES),
+    files=(
+        DataFile(
+            _FOLDER + _EPISODES,
+            rows=200,
+            size=390_425,
+            sha256="1a21a995d06fd6f20ba55de7bced30ef953ec35e998f502ec2ecf4d66ef1c43a",
+        ),
+        DataFile(
+            f"{_FOLDER}possible_answer/{_EPISODES}",
+            rows=200,
+            size=78_931,
+            sha256="1fee67823b317571649177dd89d63969feaae4e810cc7448ee55ba797fb7c8fc",
+        ),
+        *(
+            DataFile(f"{_FOLDER}multi_turn_func_doc/{name}.json", rows=int(rows), size=int(size), sha256=hash)
+            for _, name, rows, size, hash in _DOCS
+        ),
+    ),
     licence="Apache-2.0",
     columns={"id": str, "question": list, "initial_config": dict, "involved_classes": list},
     sample=Path(__file__).parent / "samples" / "bfcl_multi_turn.jsonl",
@@ -186,7 +153,7 @@ def _read(paths: tuple[Path, ...], stamps: tuple[tuple[int, int], ...]) -> tuple
         except _Unreadable as error:
             raise DataError(f"{path.name}, line {row.line}: {error}.") from None
     schemas = {name: list(api.tools.values()) for name, api in APIS.items()}
-    schemas |= {name: _documented(doc) for name, doc in zip(DOCUMENTED, others[1:], strict=False)}
+    schemas |= {name: _documented(doc) for (name, *_), doc in zip(_DOCS, others[1:], strict=False)}
     tools = {name: tuple(Tool(s, json.dumps(s, ensure_ascii=False)) for s in group) for name, group in schemas.items()}
     return tuple(episodes), tools
 

@@ -183,7 +183,7 @@ def _describe(cls: type, method: Callable[..., Any]) -> dict[str, Any]:
         if parameter.default is inspect.Parameter.empty:
             required.append(name)
         else:
-            schema["default"] = list(parameter.default) if parameter.default == () else parameter.default
+            schema["default"] = copy_json(parameter.default)
         properties[name] = schema
     return {
         "name": method.__name__,

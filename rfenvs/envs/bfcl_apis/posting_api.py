@@ -7,6 +7,9 @@ from typing import Any
 
 from rfenvs.envs.bfcl_apis.base import SimulatedApi, need, tool
 
+_NONE: list[str] = []
+"""A default that nothing changes."""
+
 
 @dataclass(kw_only=True)
 class TwitterAPI(SimulatedApi):
@@ -49,7 +52,7 @@ class TwitterAPI(SimulatedApi):
         return {"login_status": bool(self.authenticated)}
 
     @tool
-    def post_tweet(self, content: str, tags: list[str] = (), mentions: list[str] = ()) -> dict[str, Any]:  # type: ignore[assignment]
+    def post_tweet(self, content: str, tags: list[str] = _NONE, mentions: list[str] = _NONE) -> dict[str, Any]:
         """Post a tweet. Tags start with #, mentions with @."""
         self._log_in_for("posting")
         tweet = {
