@@ -53,6 +53,7 @@ __all__ = [
 TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
+    "bfcl-multi-turn": "rfenvs.envs.bfcl_multi_turn_data:SPEC",
 }
 """Data sets that `rfenvs data` knows, named so that nothing is imported before it is asked for."""
 

@@ -20,6 +20,7 @@ from rfenvs.registry import TABLE, register
 
 KWARGS = {
     "rfenvs/ReasoningGym-v0": [{"task": "countdown"}],
+    "rfenvs/BFCL-MultiTurn-v0": [{"data": "sample"}],
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
     "rfenvs/ToolCall-v0": [
