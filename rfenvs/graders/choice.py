@@ -36,10 +36,8 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _LETTER_AND_TEXT = re.compile(r"[(\[]?([A-Za-z])\s*[)\].:,-]\s*(\S.*)", re.DOTALL)
-_SEVERAL = re.compile(
-    r"[(\[]?[A-Za-z][)\]]?[.:]?(?:\s*(?:,|;|/|&|\band\b|\bor\b|\s)\s*(?:(?:and|or)\s+)?[(\[]?[A-Za-z][)\]]?[.:]?)+",
-    re.IGNORECASE,
-)
+_NAMED = r"[(\[]?[a-z][)\]]?[.:]?"
+_SEVERAL = re.compile(rf"{_NAMED}(?: ?(?:[,;/&]|and |or | )(?: ?(?:and|or) )? ?{_NAMED}){{1,25}}", re.IGNORECASE)
 _RELATION = re.compile(r"(?:=|≈|≃|≅|\\approx|\\simeq|\\cong)\s*")
 _OPERATOR = re.compile(r"\s*(?:[*×/^·⋅√]|[-+−]\s*[\d(.\\]|[x(]\s*\d|\\(?:times|cdot|div|sqrt|frac|cos|sin)|%)")
 _SAME = 0.005
@@ -47,6 +45,7 @@ _APART = 0.02
 _NEAR = 0.1
 _FAR = 0.25
 _LONGEST_CONTENT = 4000
+_LONGEST_LIST = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,7 @@ def _read(reply: str, span: tuple[int, int], options: Sequence[str], *, strict: 
     if letter is not None:
         index = LETTERS.index(letter.group(1).upper())
         return Choice("ok", index, span) if index < len(options) else Choice("not_an_option", span=span)
-    if _SEVERAL.fullmatch(content):
+    if len(content) <= _LONGEST_LIST and _SEVERAL.fullmatch(" ".join(content.split())):
         return Choice("several_answers", span=span)
     if both := _LETTER_AND_TEXT.fullmatch(content):
         index, text = LETTERS.index(both.group(1).upper()), _normal(both.group(2))
