@@ -39,6 +39,8 @@ DATA_DIR = "RFENVS_DATA_DIR"
 TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
+    "sciknoweval": "rfenvs.envs.sciknow_data:SPEC",
+    "sciknoweval-balancing": "rfenvs.envs.equation_balance:SPEC",
 }
 """Data sets that `python -m rfenvs.datasets` knows, named so that nothing is imported before it is asked for."""
 

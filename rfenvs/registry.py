@@ -24,6 +24,7 @@ TABLE = (
     Row("rfenvs/LiveCodeBench-v6", "rfenvs.envs.livecodebench:LiveCodeBenchEnv"),
     Row("rfenvs/HumanEval-v0", "rfenvs.envs.humaneval:HumanEvalEnv"),
     Row("rfenvs/SciKnow-v0", "rfenvs.envs.sciknow:SciKnowEnv"),
+    Row("rfenvs/EquationBalance-v0", "rfenvs.envs.equation_balance:EquationBalanceEnv"),
 )
 
 

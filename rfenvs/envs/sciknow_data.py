@@ -235,11 +235,9 @@ def _question(stem: str, options: list[str], answer: str, subject: str, split: s
     continued = len(options) > 2 and bool(_REST.search(options[0])) and not _REST.search(options[1])
     reasons = []
     if len(right) > 1:
-        reasons.append(
-            f"options {' and '.join(LETTERS[index] for index in right)} are the same text, one of them right"
-        )
+        reasons.append("options repeat the text that the key means")
     if continued and gold == 0:
-        reasons.append("option A holds the rest of the question, so that the right option is lost")
+        reasons.append("option A holds the rest of the question, and the right option is lost")
     if check is not None and (problem := contradiction(check, options, gold)):
         reasons.append(problem)
     if split == "train" and id in ALSO_IN_TEST:

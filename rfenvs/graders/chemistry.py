@@ -36,7 +36,7 @@ _COEFFICIENT = re.compile(
     r"(?P<d>\d{1,6}\.\d{1,6})|(?P<i>\d{1,6})(?:(?P<v>[½⅓⅔¼¾]))?|(?P<w>[½⅓⅔¼¾]))\s*(?:\*|·|×|\\cdot|\\,|~)?\s*"
 )
 _VULGAR = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4)}
-_LATEX = re.compile(r"\\(?:ce|mathrm|text|mathbf|textbf|mathsf|operatorname)\s*\{|\\[,;!: ]|\$|\*\*|~")
+_LATEX = re.compile(r"\\(?:ce|mathrm|text|mathbf|textbf|mathsf|operatorname)\s*\{|\\[,;!: ()\[\]]|\$|\*\*|~")
 
 
 class ChemistryError(ValueError):
