@@ -41,7 +41,7 @@ _SEVERAL = re.compile(rf"{_NAMED}(?: ?(?:[,;/&]|and |or | )(?: ?(?:and|or) )? ?{
 _RELATION = re.compile(r"(?:=|≈|≃|≅|\\approx|\\simeq|\\cong)\s*")
 _OPERATOR = re.compile(r"\s*(?:[*×/^·⋅√]|[-+−]\s*[\d(.\\]|[x(]\s*\d|\\(?:times|cdot|div|sqrt|frac|cos|sin)|%)")
 _SAME = 0.005
-_APART = 0.02
+_APART = 0.002
 _NEAR = 0.1
 _FAR = 0.25
 _LONGEST_CONTENT = 4000
@@ -226,7 +226,7 @@ def mismatch(reply: str, choice: Choice, options: Sequence[str]) -> Mismatch | N
     scale = max(abs(number.value), abs(values[nearest].value))
     others = [gap for index, gap in enumerate(gaps) if index != nearest]
     if nearest != choice.index:
-        if gaps[nearest] <= _SAME * scale and min(others) > _APART * scale:
+        if gaps[nearest] <= _SAME * scale and min(others) > max(_APART * scale, 4 * gaps[nearest]):
             return Mismatch("working_is_option", shown, nearest, span)
         if (same or bare) and gaps[nearest] <= _NEAR * scale and gaps[choice.index] > 3 * gaps[nearest] > 0:
             return Mismatch("working_is_closer", shown, nearest, span)
