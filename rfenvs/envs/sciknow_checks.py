@@ -20,7 +20,7 @@ from rfenvs.feedback import Item, item
 from rfenvs.graders.chemistry import ChemistryError, Formula, cell_volume, parse_formula
 from rfenvs.graders.choice import LETTERS, final_number, option_values
 from rfenvs.graders.quantity import Quantity
-from rfenvs.graders.smiles import donors, molar_mass, read_atoms, sum_formula
+from rfenvs.graders.smiles import Atom, donors, molar_mass, read_atoms, sum_formula
 
 _LATTICE = re.compile(
     r"\ba = ([\d.]{1,12}) Å\s+b = ([\d.]{1,12}) Å\s+c = ([\d.]{1,12}) Å\s+"
@@ -67,7 +67,7 @@ def find_check(question: str, options: Sequence[str]) -> Check | None:
             atoms = read_atoms(match.group(1))
             if "molar weight" in question or "molar mass" in question:
                 return _numeric(Check("molar_mass", molar_mass(atoms), sum_formula(atoms)), options)
-            if "hydrogen bond donors" in question:
+            if "hydrogen bond donors" in question and not any(map(_disputed, atoms)):
                 return _numeric(Check("donors", donors(atoms)), options)
             return None
         if (match := _REACTANTS.search(question)) and _PRODUCT.search(question):
@@ -138,6 +138,12 @@ _MASS = (
     "atomic weights."
 )
 _DONORS = "{} is not the number of hydrogen bond donors: count the N, O and S atoms that carry a hydrogen."
+
+
+def _disputed(atom: Atom) -> bool:
+    """Whether definitions of a hydrogen bond donor differ on an atom: ions, water, hydrogen sulphide."""
+    charged = atom.charge != 0 and atom.hydrogens > 0
+    return charged or (atom.element in ("O", "S") and atom.hydrogens > 1)
 
 
 def _numeric(check: Check, options: Sequence[str]) -> Check | None:
