@@ -56,7 +56,22 @@ def test_formulas(text: str, counts: dict, charge: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "water", "H2O)", "(OH", "()2", "H0", "2", "H2+O", "(" * 50 + "H" + ")" * 50, "H" * 1000, "C1234567890"],
+    [
+        "",
+        " ",
+        "water",
+        "H2O)",
+        "(OH",
+        "()2",
+        "H0",
+        "2",
+        "H2+O",
+        "CuSO4·0H2O",
+        "-H2",
+        "(" * 50 + "H" + ")" * 50,
+        "H" * 1000,
+        "C1234567890",
+    ],
 )
 def test_no_formulas(text: str) -> None:
     with pytest.raises(ChemistryError) as caught:

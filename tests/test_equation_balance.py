@@ -78,6 +78,8 @@ def test_balanced_equations(reply: str, reaction: Reaction) -> None:
         ("C3H8 + 5O2 = 3CO2 + 4water", ['"4water" cannot be read: unexpected "w".']),
         ("<answer>C3H8 + 5O2</answer>", ['The equation cannot be read: no "=" or arrow between the two sides.']),
         ("<answer>C3H8 + 5O2 = 3CO2 = 4H2O</answer>", ["The equation cannot be read: more than one arrow."]),
+        ("C3H8 + 5O2 - 0H2O = 3CO2 + 4H2O", ['"5O2 - 0H2O" cannot be read: unexpected " ".']),
+        ("C3H8 + 5O2 = 3CO2 + -4H2O", ['"-4H2O" cannot be read: unexpected "-".']),
         ("Five.", ["There is no equation: put it between <answer> and </answer>, as in A + B = C."]),
         ("<answer></answer>", ["There is no equation: put it between <answer> and </answer>, as in A + B = C."]),
         ("<think>C3H8 + 5O2 = 3CO2 + 4H2O", ["The reply ends before its answer is complete."]),

@@ -286,6 +286,9 @@ def test_the_right_option_pays_and_no_other_does(name: str) -> None:
             verdict = env.grade(task, Action(f"<answer>{letter}</answer>"), 0)
             assert verdict.reward == float(letter in task.data["right"])
             assert bool(verdict.feedback) == (verdict.reward == 0)
+            right = task.data["options"][LETTERS.index(task.data["right"][0])].split()[0]
+            told = " ".join(item["text"] for item in verdict.feedback if item["leak_level"] < 3)
+            assert verdict.reward or task.data["check"] is None or len(right) < 4 or right not in told
         assert len(task.data["right"]) == 1 or task.flags
 
 

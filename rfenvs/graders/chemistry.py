@@ -155,6 +155,8 @@ def _atoms(body: str, text: str) -> tuple[tuple[str, int], ...]:
         factor = match.group() if match else ""
         if len(factor) > _MOST_DIGITS:
             raise ChemistryError("a number is too long", 0, len(text))
+        if factor and not int(factor):
+            raise ChemistryError("a count of 0", 0, len(text))
         for symbol, count in _Reader(part[len(factor) :], text).counts().items():
             total[symbol] = total.get(symbol, 0) + count * int(factor or 1)
     return tuple(sorted(total.items()))
