@@ -54,6 +54,8 @@ TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
     "bfcl-multi-turn": "rfenvs.envs.bfcl_multi_turn_data:SPEC",
+    "sciknoweval": "rfenvs.envs.sciknow_data:SPEC",
+    "sciknoweval-balancing": "rfenvs.envs.equation_balance:SPEC",
 }
 """Data sets that `rfenvs data` knows, named so that nothing is imported before it is asked for."""
 

@@ -25,6 +25,8 @@ TABLE = (
     Row("rfenvs/HumanEval-v0", "rfenvs.envs.humaneval:HumanEvalEnv"),
     Row("rfenvs/ReasoningGym-v0", "rfenvs.envs.reasoning_gym:ReasoningGymEnv"),
     Row("rfenvs/BFCL-MultiTurn-v0", "rfenvs.envs.bfcl_multi_turn:BFCLMultiTurnEnv"),
+    Row("rfenvs/SciKnow-v0", "rfenvs.envs.sciknow:SciKnowEnv"),
+    Row("rfenvs/EquationBalance-v0", "rfenvs.envs.equation_balance:EquationBalanceEnv"),
 )
 
 

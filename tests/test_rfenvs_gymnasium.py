@@ -21,8 +21,10 @@ from rfenvs.registry import TABLE, register
 KWARGS = {
     "rfenvs/ReasoningGym-v0": [{"task": "countdown"}],
     "rfenvs/BFCL-MultiTurn-v0": [{"data": "sample"}],
+    "rfenvs/EquationBalance-v0": [{}, {"data": "sample", "lowest_terms": True}],
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
+    "rfenvs/SciKnow-v0": [{"data": "sample"}],
     "rfenvs/ToolCall-v0": [
         {"level": level, "feedback": feedback} for level in (1, 2, 3, 4) for feedback in ("hint", "expected")
     ],
