@@ -39,6 +39,7 @@ DATA_DIR = "RFENVS_DATA_DIR"
 TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
+    "biggen": "rfenvs.envs.judge_data:SPEC",
 }
 """Data sets that `python -m rfenvs.datasets` knows, named so that nothing is imported before it is asked for."""
 

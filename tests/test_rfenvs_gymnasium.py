@@ -20,6 +20,11 @@ from rfenvs.registry import TABLE, register
 
 KWARGS = {
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
+    "rfenvs/Judge-v0": [
+        {"data": "sample"},
+        {"data": "sample", "leak_level": 3, "mode": "failed_only"},
+        {"data": "sample", "leak_level": 3, "mode": "rubric_only"},
+    ],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
     "rfenvs/ToolCall-v0": [
         {"level": level, "feedback": feedback} for level in (1, 2, 3, 4) for feedback in ("hint", "expected")
