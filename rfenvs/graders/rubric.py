@@ -231,10 +231,11 @@ class Rubric(BaseModel):
         counted = [(c, rank) for c, rank in zip(self.criteria, ranks, strict=True) if c.weight > 0]
         if all(rank == len(c.choices) - 1 for c, rank in counted):
             return 1.0
-        # Divided by the largest first, so that no sum of finite weights overflows.
-        top = max(c.weight for c, _ in counted)
-        total = math.fsum(c.weight / top for c, _ in counted)
-        return min(math.fsum(c.weight / top * c.share(rank) for c, rank in counted) / total, 1.0)
+        # By a power of two first, which is exact, so that no sum of finite weights overflows.
+        exponent = math.frexp(max(c.weight for c, _ in counted))[1]
+        weights = [math.ldexp(c.weight, -exponent) for c, _ in counted]
+        worth = math.fsum(w * c.share(rank) for w, (c, rank) in zip(weights, counted, strict=True))
+        return min(worth / math.fsum(weights), 1.0)
 
 
 def read_rubric(value: Any) -> Rubric:
@@ -324,7 +325,10 @@ def parse_judgement(text: str, criteria: Sequence[Criterion]) -> Judgement:
     """
     if len(text) > REPLY_LIMIT:
         raise _unreadable("too_long", f"it has {len(text):,} characters, and {REPLY_LIMIT:,} are read")
-    found = [entry for entry in objects_with_key(text.rpartition("</think>")[2]) if entry != EXAMPLE]
+    try:
+        found = [entry for entry in objects_with_key(text.rpartition("</think>")[2]) if entry != EXAMPLE]
+    except RecursionError as error:
+        raise _unreadable("malformed", "it is nested too deeply") from error
     if not found:
         raise _unreadable("no_json", f'it holds no JSON object with the key "{KEY}"')
     if any(entry != found[0] for entry in found[1:]):
@@ -359,14 +363,18 @@ def _unreadable(code: str, what: str) -> JudgeError:
 
 
 def objects_with_key(text: str, key: str = KEY) -> list[dict[str, Any]]:
-    """Every outermost JSON object of `text` that has `key`; one with a key twice is no JSON object here."""
+    """Every outermost JSON object of `text` that has `key`; one with a key twice is no JSON object here.
+
+    Raises:
+        RecursionError: The text is nested too deeply to be read.
+    """
     decoder = json.JSONDecoder(object_pairs_hook=_unique)
     found = []
     at = text.find("{")
     while at >= 0:
         try:
             value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):  # what a model wrote need not be JSON
+        except ValueError:  # what a model wrote need not be JSON
             end = at + 1
         else:
             if key in value:
