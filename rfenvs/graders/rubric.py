@@ -29,6 +29,7 @@ EXAMPLE = {
 }
 """What a judge is shown as the form of its reply; a copy of it in the reply is skipped."""
 
+_OBJECT = re.compile(r'\{\s*"')
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -370,16 +371,16 @@ def objects_with_key(text: str, key: str = KEY) -> list[dict[str, Any]]:
     """
     decoder = json.JSONDecoder(object_pairs_hook=_unique)
     found = []
-    at = text.find("{")
-    while at >= 0:
+    start = _OBJECT.search(text)
+    while start is not None:
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, end = decoder.raw_decode(text, start.start())
         except ValueError:  # what a model wrote need not be JSON
-            end = at + 1
+            end = start.start() + 1
         else:
             if key in value:
                 found.append(value)
-        at = text.find("{", end)
+        start = _OBJECT.search(text, end)
     return found
 
 
