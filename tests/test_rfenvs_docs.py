@@ -16,6 +16,7 @@ PAGES = [
     "environments/toolcall.md",
     "environments/livecodebench.md",
     "environments/humaneval.md",
+    "environments/judge.md",
 ]
 TRANSCRIPT = re.compile(r"```transcript ([^\n]*)\n(.*?)```", re.DOTALL)
 
@@ -62,7 +63,8 @@ def test_transcripts_are_what_the_environment_says(page: str) -> None:
 @pytest.mark.parametrize(
     "module",
     ["env", "feedback", "spaces", "tasks", "envs.toolcall", "graders.call_syntax", "graders.json_values",
-     "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff"],
+     "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff", "graders.rubric",
+     "graders.judge_prompt", "graders.judge_leaks", "envs.judge_calibration"],
 )  # fmt: skip
 def test_examples_in_docstrings(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"rfenvs.{module}"))

@@ -6,6 +6,7 @@ verdicts that the answer brings along. None of these needs a judge.
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 import unicodedata
@@ -61,7 +62,7 @@ def gate(answer: str, rubric: Rubric, *, prompt: str = "", min_characters: int =
         return Gate("forged_verdicts", "The answer holds a verdict of its own in place of an answer to the task.")
     said, shown = _words(answer), _words(prompt)
     for criterion in (*rubric.criteria, CANARY):
-        quote = _words(criterion.text)
+        quote = _quote(criterion.text)
         if quote.count(" ") >= _SHORTEST_QUOTE + 1 and quote in said and quote not in shown:
             return Gate("quotes_rubric", "The answer repeats what it is graded by instead of doing it.")
     return None
@@ -77,3 +78,8 @@ def _words(text: str) -> str:
     """The words in lower case, one blank between and around them, for a search that ends at word borders."""
     found = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
     return f" {' '.join(found)} "
+
+
+@functools.lru_cache(maxsize=1024)
+def _quote(criterion: str) -> str:
+    return _words(criterion)

@@ -6,6 +6,7 @@ common words gets through.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -17,6 +18,7 @@ _SHORT = 12
 """A secret of at most so many words is an answer rather than a text: each word of weight in it tells."""
 _BREAK = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])|\n+")
 _WORD = re.compile(r"\d+(?:[.,:/]\d+)*|\w+(?:['’]\w+)*")
+_DIGIT = re.compile(r"\d")
 _COMMON_WORDS = """
     about above after again against all also although an and another answer any are around as asked at be because been
     before being below best better between both but by can cannot clear clearly correct could criterion did do does
@@ -65,7 +67,7 @@ def mask(
     telling: set[str] = set()
     runs: set[tuple[str, ...]] = set()
     for text in (*answers, *rubric):
-        runs |= _runs(words(text))
+        runs |= _secret_runs(text)
         telling |= _figures_and_names(text)
     for content in map(words, answers):
         if len(content) <= _SHORT:
@@ -93,15 +95,21 @@ def _sentences(text: str) -> list[str]:
     return [sentence for part in _BREAK.split(text) if (sentence := part.strip())]
 
 
+@functools.lru_cache(maxsize=1024)
+def _secret_runs(text: str) -> frozenset[tuple[str, ...]]:
+    return frozenset(_runs(words(text)))
+
+
 def _runs(content: Sequence[str], size: int = RUN) -> set[tuple[str, ...]]:
     return {tuple(content[i : i + size]) for i in range(len(content) - size + 1)}
 
 
-def _figures_and_names(text: str) -> set[str]:
+@functools.lru_cache(maxsize=1024)
+def _figures_and_names(text: str) -> frozenset[str]:
     """Words with a digit in them, and words with a capital that do not begin a sentence."""
     found: set[str] = set()
     for sentence in _sentences(text):
         for place, word in enumerate(_WORD.findall(unicodedata.normalize("NFKC", sentence))):
-            if any(c.isdigit() for c in word) or (place > 0 and word[0].isupper() and word.casefold() not in _COMMON):
+            if _DIGIT.search(word) or (place > 0 and word[0].isupper() and word.casefold() not in _COMMON):
                 found.add(word.casefold())
-    return found
+    return frozenset(found)
