@@ -68,6 +68,17 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
         raise DataError(f"{path.name} holds no rows.")
 
 
+def count_rows(path: Path) -> int:
+    """Number of rows of a file.
+
+    Raises:
+        DataError, ImportError: As for `read_rows`.
+    """
+    if path.name.endswith(".parquet"):
+        return _parquet_rows(path)
+    return sum(1 for _ in read_rows(path, {}))
+
+
 def row_at(path: Path, offset: int) -> dict[str, Any]:
     """Read one row of a plain `.jsonl` file again, from the `Row.offset` it had.
 
@@ -150,12 +161,17 @@ def _json(path: Path) -> Iterator[Row]:
         yield Row(number, None, values)
 
 
-def _parquet(path: Path, columns: Columns) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> int:
+    pyarrow, parquet = _pyarrow(path)
     try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError(f'{path.name}: parquet files need pyarrow: pip install "rfenvs[hub]".') from error
+        with parquet.ParquetFile(path) as file:
+            return int(file.metadata.num_rows)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _not_whole(path, error) from error
+
+
+def _parquet(path: Path, columns: Columns) -> Iterator[Row]:
+    pyarrow, parquet = _pyarrow(path)
     try:
         with parquet.ParquetFile(path) as file:
             present = file.schema_arrow.names
@@ -169,4 +185,17 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Row]:
                     number += 1
                     yield Row(number, None, values)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path.name}: not a whole parquet file ({error}): download it again.") from error
+        raise _not_whole(path, error) from error
+
+
+def _pyarrow(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError(f'{path.name}: parquet files need pyarrow: pip install "rfenvs[hub]".') from error
+    return pyarrow, parquet
+
+
+def _not_whole(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path.name}: not a whole parquet file ({error}): download it again.")
