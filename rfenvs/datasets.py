@@ -56,6 +56,7 @@ TABLE = {
     "bfcl-multi-turn": "rfenvs.envs.bfcl_multi_turn_data:SPEC",
     "sciknoweval": "rfenvs.envs.sciknow_data:SPEC",
     "sciknoweval-balancing": "rfenvs.envs.equation_balance:SPEC",
+    "biggen": "rfenvs.envs.judge_data:SPEC",
 }
 """Data sets that `rfenvs data` knows, named so that nothing is imported before it is asked for."""
 

@@ -27,6 +27,7 @@ TABLE = (
     Row("rfenvs/BFCL-MultiTurn-v0", "rfenvs.envs.bfcl_multi_turn:BFCLMultiTurnEnv"),
     Row("rfenvs/SciKnow-v0", "rfenvs.envs.sciknow:SciKnowEnv"),
     Row("rfenvs/EquationBalance-v0", "rfenvs.envs.equation_balance:EquationBalanceEnv"),
+    Row("rfenvs/Judge-v0", "rfenvs.envs.judge:JudgeEnv"),
 )
 
 

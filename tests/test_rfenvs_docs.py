@@ -19,6 +19,7 @@ PAGES = [
     "environments/bfcl-multi-turn.md",
     "environments/sciknow.md",
     "environments/equation-balance.md",
+    "environments/judge.md",
 ]
 TRANSCRIPT = re.compile(r"```transcript ([^\n]*)\n(.*?)```", re.DOTALL)
 
@@ -67,6 +68,9 @@ def test_transcripts_are_what_the_environment_says(page: str) -> None:
     "module",
     ["env", "feedback", "spaces", "tasks", "envs.toolcall", "envs.bfcl_multi_turn", "graders.call_syntax",
      "graders.json_values", "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff"],
+    ["env", "feedback", "spaces", "tasks", "envs.toolcall", "graders.call_syntax", "graders.json_values",
+     "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff", "graders.rubric",
+     "graders.judge_prompt", "graders.judge_leaks", "envs.judge_calibration"],
 )  # fmt: skip
 def test_examples_in_docstrings(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"rfenvs.{module}"))

@@ -23,6 +23,11 @@ KWARGS = {
     "rfenvs/BFCL-MultiTurn-v0": [{"data": "sample"}],
     "rfenvs/EquationBalance-v0": [{}, {"data": "sample", "lowest_terms": True}],
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
+    "rfenvs/Judge-v0": [
+        {"data": "sample"},
+        {"data": "sample", "leak_level": 3, "mode": "failed_only"},
+        {"data": "sample", "leak_level": 3, "mode": "rubric_only"},
+    ],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
     "rfenvs/SciKnow-v0": [{"data": "sample"}],
     "rfenvs/ToolCall-v0": [
