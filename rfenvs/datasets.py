@@ -39,6 +39,8 @@ DATA_DIR = "RFENVS_DATA_DIR"
 TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
+    "bfcl": "rfenvs.envs.bfcl_data:SPEC",
+    "toolalpaca": "rfenvs.envs.toolalpaca_data:SPEC",
 }
 """Data sets that `python -m rfenvs.datasets` knows, named so that nothing is imported before it is asked for."""
 

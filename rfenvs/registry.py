@@ -23,6 +23,8 @@ TABLE = (
     Row("rfenvs/ToolCall-v0", "rfenvs.envs.toolcall:ToolCallEnv"),
     Row("rfenvs/LiveCodeBench-v6", "rfenvs.envs.livecodebench:LiveCodeBenchEnv"),
     Row("rfenvs/HumanEval-v0", "rfenvs.envs.humaneval:HumanEvalEnv"),
+    Row("rfenvs/BFCL-v0", "rfenvs.envs.bfcl:BFCLEnv"),
+    Row("rfenvs/ToolAlpaca-v0", "rfenvs.envs.toolalpaca:ToolAlpacaEnv"),
 )
 
 

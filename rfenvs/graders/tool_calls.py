@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "compare",
     "grade",
+    "no_tool_fits",
     "parse_calls",
     "unreadable",
     "write_call",
@@ -135,6 +136,12 @@ def check(calls: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]) -> li
             span = call.argument_spans.get(str(fault.path[0])) if fault.path else None
             problems.append(Problem("tool_error", fault.code, message, number, span or call.span))
     return problems
+
+
+def no_tool_fits(calls: Sequence[Call]) -> list[Problem]:
+    """What is wrong with calls where none was right; in the words of `compare`, so that they do not say so."""
+    several = len(calls) > 1
+    return [_no_rival(call, number, False, several) for number, call in enumerate(calls[:_MOST_PROBLEMS])]
 
 
 def compare(
