@@ -26,6 +26,7 @@ _SCHEMA_KEYS = ("description", "default", "enum", "required", "minimum", "maximu
 
 _PROSE = re.compile(r"\s*(Required\. ?)?\s*(Array\[|\w+)", re.ASCII)
 _ITEMS = re.compile(r"Array\[(\w+)", re.ASCII)
+_DEFAULT = re.compile(r"default(?: is|:) ([^\s,;()]+)")
 _ONE_OF = re.compile(r"One of: \[([^\]]*)\]")
 
 
@@ -61,7 +62,7 @@ def from_prose(parameters: str) -> dict[str, Any] | None:
     """ToolAlpaca's `Parameters: {...}` as JSON schema; None where it is not JSON.
 
     Each argument is described as "Required. string. One of: [sms, email]. The identity provider."; "Required." and
-    "One of" may be absent, lists are "Array[string]".
+    "One of" may be absent, lists are "Array[string]", and a whole number may have a "(default is 1)".
 
     >>> from_prose('{"n": "Required. integer. How many."}')["properties"]
     {'n': {'type': 'integer', 'description': 'Required. integer. How many.'}}
@@ -87,5 +88,8 @@ def from_prose(parameters: str) -> dict[str, Any] | None:
             options = _ONE_OF.search(str(text))
             if options and kind == "string":
                 properties[name]["enum"] = [option.strip() for option in options.group(1).split(",")]
+            default = _DEFAULT.search(str(text))
+            if default and not said.group(1) and kind in ("integer", "number") and default.group(1).isdecimal():
+                properties[name]["default"] = int(default.group(1))
         properties[name]["description"] = str(text)
     return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}

@@ -26,6 +26,7 @@ __all__ = [
     "check",
     "compare",
     "grade",
+    "grade_calls",
     "no_tool_fits",
     "parse_calls",
     "unreadable",
@@ -102,6 +103,18 @@ def grade(
     calls = parse_calls(text, forms)
     if isinstance(calls, ParseError):
         return Grade([unreadable(text, calls)], None, 0)
+    return grade_calls(calls, expected, tools, order=order, reference_wins=reference_wins)
+
+
+def grade_calls(
+    calls: list[Call],
+    expected: Sequence[Call | Expected],
+    tools: Sequence[Tool],
+    *,
+    order: Order = "any",
+    reference_wins: bool = False,
+) -> Grade:
+    """What `grade` does with calls that have been read."""
     schemas = {tool["name"]: tool.get("parameters", {}) for tool in tools}
     wanted = [e if isinstance(e, Expected) else expect(e, schemas.get(e.name, {})) for e in expected]
     matching = match(calls, wanted, order)
