@@ -16,6 +16,8 @@ PAGES = [
     "environments/toolcall.md",
     "environments/livecodebench.md",
     "environments/humaneval.md",
+    "environments/bfcl.md",
+    "environments/toolalpaca.md",
 ]
 TRANSCRIPT = re.compile(r"```transcript ([^\n]*)\n(.*?)```", re.DOTALL)
 
@@ -62,6 +64,7 @@ def test_transcripts_are_what_the_environment_says(page: str) -> None:
 @pytest.mark.parametrize(
     "module",
     ["env", "feedback", "spaces", "tasks", "envs.toolcall", "graders.call_syntax", "graders.json_values",
+     "graders.call_match", "graders.call_schema", "envs.bfcl_data", "envs.toolalpaca_data",
      "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff"],
 )  # fmt: skip
 def test_examples_in_docstrings(module: str) -> None:

@@ -19,6 +19,8 @@ from rfenvs import Action
 from rfenvs.registry import TABLE, register
 
 KWARGS = {
+    "rfenvs/BFCL-v0": [{"data": "sample", "category": name} for name in ("simple_python", "parallel", "irrelevance")],
+    "rfenvs/ToolAlpaca-v0": [{"data": "sample"}],
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
     "rfenvs/ToolCall-v0": [

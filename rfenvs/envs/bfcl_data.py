@@ -272,9 +272,9 @@ def _expected(name: str, arguments: Mapping[str, list[Any]], schema: Mapping[str
     properties, required = schema.get("properties", {}), schema.get("required", ())
     accepted: dict[str, Accepts] = {}
     for argument, options in arguments.items():
-        text = properties.get(argument, {}).get("type") == "string"
-        values = tuple(option for option in options if option != "" or text)
         described = properties.get(argument, {})
+        text = described.get("type") in ("string", ["string", "null"])
+        values = tuple(option for option in options if option != "" or text)
         left_out = "" in options or ("default" in described and any(same(described["default"], v) for v in values))
         left_out = left_out and (argument not in required or not any(option != "" for option in options))
         accepted[argument] = Accepts(values, left_out, same_answer)

@@ -54,7 +54,7 @@ class ToolAlpacaEnv(TextEnv):
     | `format_error` | `truncated` | 0 | the sampler ran out of tokens |
     | `tool_error` | `unknown_tool` | 0 | no tool has that name |
     | `tool_error` | `missing`, `unexpected`, `type`, `enum`, `range` | 0 | an argument is not as documented |
-    | `wrong_answer` | `count` | 1 | there are too many or too few calls |
+    | `wrong_answer` | `count`, `missing_call` | 1 | there are too many or too few calls, or not the needed ones |
     | `wrong_answer` | `wrong_tool`, `extra_call` | 1 | the request needs another tool, or no such call |
     | `wrong_answer` | `wrong_value`, `left_out`, `not_asked` | 1 | an argument is not what the request says |
     | `reference` | `expected` | 3 | with `leak_level=3`: the planned calls, for the teacher only |

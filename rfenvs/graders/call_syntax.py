@@ -59,6 +59,9 @@ def parse_calls(text: str, forms: Sequence[Form] = FORMS) -> list[Call] | ParseE
         text: The reply.
         forms: The notations that are read; messages recommend the first.
 
+    Raises:
+        ValueError: `forms` names no notation of a call, or one that there is not.
+
     >>> [call.arguments for call in parse_calls('timer(minutes=5)\\nweather(city="Oslo")')]
     [{'minutes': 5}, {'city': 'Oslo'}]
     >>> [call.name for call in parse_calls('<think>timer()?</think>Action: weather\\nAction Input: {"city": "Oslo"}')]
@@ -66,6 +69,8 @@ def parse_calls(text: str, forms: Sequence[Form] = FORMS) -> list[Call] | ParseE
     >>> parse_calls("weather(city=Oslo)")
     ParseError(message='"Oslo" is not a literal value; put text in quotes', position=13)
     """
+    if not set(forms) <= set(FORMS) or set(forms) <= {"thinking"}:
+        raise ValueError(f"forms={forms!r}: use at least one notation of calls; there are {', '.join(FORMS)}.")
     try:
         start = _after_thinking(text) if "thinking" in forms else 0
         return _read(text, *_inside_fence(text, start, len(text)), forms)
@@ -83,8 +88,9 @@ def _read(text: str, start: int, end: int, forms: Sequence[Form]) -> list[Call]:
     reader = Reader(text, start, end, forms)
     reader.skip()
     at = reader.at
+    first = next(form for form in forms if form in _HINTS)
     if at == end:
-        raise _NoCall(f"the reply is empty; write a tool call such as {_HINTS[forms[0]]}", at)
+        raise _NoCall(f"the reply is empty; write a tool call such as {_HINTS[first]}", at)
     if reader.peek() == "[" and {"python", "json", "openai"} & set(forms):
         return _attempt(reader.listed_calls, _LIST_HEAD.match(text, at, end))
     if reader.peek() == "{" and {"json", "openai"} & set(forms):
@@ -100,9 +106,9 @@ def _read(text: str, start: int, end: int, forms: Sequence[Form]) -> list[Call]:
         return _tagged(text, mark, end) if text.startswith(_TAG, mark) else _react(text, mark, end, forms)
     if wrong is not None:
         raise wrong
-    if forms[0] == "python":
+    if first == "python":
         return _attempt(Reader(text, at, end, forms).named_calls, None)
-    raise _NoCall(f"the reply holds no tool call; write {_HINTS[forms[0]]}", at)
+    raise _NoCall(f"the reply holds no tool call; write {_HINTS[first]}", at)
 
 
 def _attempt(read: Callable[[], list[Call]], head: re.Match[str] | None) -> list[Call]:

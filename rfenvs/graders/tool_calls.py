@@ -192,6 +192,9 @@ def _explain(matching: Matching, calls: Sequence[Call], expected: Sequence[Expec
                 "left_out": f"ValueError: {name} is left out, but the request asks for it.",
             }[code]
             problems.append(Problem("wrong_answer", code, message, number, span))
+    if matching.lacking and not problems:  # the number is right thanks to a call that may be left out
+        message = "ValueError: a call that the request needs is missing."
+        problems.append(Problem("wrong_answer", "missing_call", message))
     return problems
 
 
