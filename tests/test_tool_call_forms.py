@@ -86,22 +86,38 @@ UNREADABLE = [
     ("Action: f\nAction Input: {not json}", 'expected a key in quotes, found "not"', "not"),
     ("Action: f\nAction Input: nothing", 'the input of an action is a JSON object, found "nothing"', "nothing"),
     ("Action: f\nAction Input: {} and so on", 'unexpected text after the action input: "and"', "and"),
-    ("Action: f\nAction Input: {}\nDone.", 'unexpected text after the action input: "Done"; begin it with "Thought:"', "Done"),
+    (
+        "Action: f\nAction Input: {}\nDone.",
+        'unexpected text after the action input: "Done"; begin it with "Thought:"',
+        "Done",
+    ),
     ("Action: f\nThought: {}", 'expected "Action Input:" after the action, found "Thought"', "Thought"),
     ("Action Input: {}", '"Action Input:" needs an "Action:" on the line before it', "Action Input"),
     ("Action:\nAction Input: {}", '"Action:" names no tool', "Action Input"),
-    ('<tool_call>{"name": "f", "arguments": {}}', "expected </tool_call> after the call, found the end of the reply", ""),
+    (
+        '<tool_call>{"name": "f", "arguments": {}}',
+        "expected </tool_call> after the call, found the end of the reply",
+        "",
+    ),
     ('<tool_call>{"name": "f", "arguments": {}}</tool_call> ok', 'unexpected text after the call: "ok"', "ok"),
     ("<tool_call>f(x=1)</tool_call>", 'expected "{", found "f"', "f(x"),
-    ('{"function": {"name": "f", "arguments": "{\\"a\\": oops}"}}', '"oops" is not a literal value; put text in quotes', "oops"),
+    (
+        '{"function": {"name": "f", "arguments": "{\\"a\\": oops}"}}',
+        '"oops" is not a literal value; put text in quotes',
+        "oops",
+    ),
     ('{"function": {"name": "f", "arguments": "[]"}}', '"arguments" holds a JSON object, found "["', "[]"),
     ('{"function": {"name": "f", "arguments": "{} x"}}', 'unexpected text after the arguments: "x"', "x"),
-    ('{"function": {"name": "f", "arguments": "{}", "strict": 1}}', 'unexpected key "strict"; a call has "name" and "arguments"', "1}"),
+    (
+        '{"function": {"name": "f", "arguments": "{}", "strict": 1}}',
+        'unexpected key "strict"; a call has "name" and "arguments"',
+        "1}",
+    ),
     ('{"function": "f"}', 'a call needs "function", an object', '"f"'),
     ('{"tool_calls": []}', '"tool_calls" is a list of calls', "[]"),
     ('{"tool_calls": [{"tool_calls": []}]}', 'a call needs "function", an object', '{"tool_calls": []}'),
     ("<think>f(x=1)", "the thinking has no end: </think> is missing", "<think>"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "message", "there"), UNREADABLE)
@@ -164,15 +180,21 @@ def test_every_call_reads_back_in_every_notation(several: list, ascii: bool) -> 
 
 
 PIECES = st.sampled_from(
-    ["<think>", "</think>", "<tool_call>", "</tool_call>", "\nAction:", " f", "\nAction Input: ", "{}", '{"a": ', "1}", "```\n",
-     "\nThought: ", '{"name": "f", "arguments": {}}', '{"function": ', '{"tool_calls": [', "]", "}", '"', "\\", "f(x=1)", "\n", ","]
-)  # fmt: skip
-
-
-@pytest.mark.parametrize("forms", [(), ("thinking",), ("yaml",)])
-def test_forms_must_name_a_notation(forms: tuple) -> None:
-    with pytest.raises(ValueError, match="forms="):
-        parse_calls("f()", forms)
+    [
+        *(
+            "<think>",
+            "</think>",
+            "<tool_call>",
+            "</tool_call>",
+            "```\n",
+            "\nThought: ",
+            "\nAction:",
+            "\nAction Input: ",
+        ),
+        *(" f", "{}", '{"a": ', "1}", '{"name": "f", "arguments": {}}', '{"function": ', '{"tool_calls": ['),
+        *("]", "}", '"', "\\", "f(x=1)", "\n", ","),
+    ]
+)
 
 
 @given(st.lists(PIECES, max_size=12).map("".join), st.permutations(FORMS).map(lambda forms: forms[:4]))

@@ -256,7 +256,7 @@ def _question(file: str, row: Row, answer: Any, category: str) -> Question:
     for name, arguments in (next(iter(call.items())) for call in answer):
         schema = by_name.get(name, {})
         expected.append(_expected(name, arguments, schema))
-        gold.append(_gold(name, arguments, schema, expected[-1]))
+        gold.append(_gold(expected[-1], schema))
     return Question(values["id"], messages, tools, tuple(expected), tuple(gold), _flags(values["id"], gold, by_name))
 
 
@@ -277,7 +277,8 @@ def _expected(name: str, arguments: Mapping[str, list[Any]], schema: Mapping[str
         values = tuple(option for option in options if option != "" or text)
         left_out = "" in options or ("default" in described and any(same(described["default"], v) for v in values))
         left_out = left_out and (argument not in required or not any(option != "" for option in options))
-        accepted[argument] = Accepts(values, left_out, same_answer)
+        if argument in properties or not left_out:
+            accepted[argument] = Accepts(values, left_out, same_answer)
     return Expected(name, accepted)
 
 
@@ -300,18 +301,17 @@ def _listed(options: Any) -> list[Any]:
     return options if isinstance(options, list) else [options]
 
 
-def _gold(name: str, arguments: Mapping[str, list[Any]], schema: Mapping[str, Any], expected: Expected) -> Call:
+def _gold(expected: Expected, schema: Mapping[str, Any]) -> Call:
     """A call that is accepted: for each argument the first accepted value that fits the schema."""
     properties = schema.get("properties", {})
     chosen: dict[str, Any] = {}
-    for argument in arguments:
-        accepts = expected.arguments[argument]
+    for argument, accepts in expected.arguments.items():
         values = [_plain(option) for option in accepts.options if option != "" or not accepts.optional]
         known = argument in properties
         fitting = [value for value in values if known and not faults(value, properties[argument])]
         if fitting or (values and not accepts.optional):
             chosen[argument] = (fitting or values)[0]
-    return Call(name, chosen)
+    return Call(expected.name, chosen)
 
 
 def _plain(option: Any) -> Any:
