@@ -81,13 +81,18 @@ def main() -> None:
         for name, taken in times.items()
     }
     rows = [[NAMES[name], *(f"{value:.3f}" for value in figures.values())] for name, figures in results.items()]
-    questions = len(everything["ours"])
-    print(f"{questions} questions, {ROUNDS} rounds, {HARDWARE}, milliseconds of CPU a check\n")
-    print(markdown_table(["", "mean", "p50", "p99"], rows))
+    page = (
+        f"# Checking tool calls\n\n`python benchmarks/tool_calls.py`: {len(everything['ours']):,} questions, {ROUNDS} "
+    )
+    page += f"rounds, a {HARDWARE}, milliseconds of CPU a check.\n\n"
+    page += markdown_table(["", "mean", "p50", "p99"], rows)
     if "peer" in results:
-        for name in ("ours", "read"):
-            print(f"{NAMES[name]} / {NAMES['peer']}: {results[name]['mean_ms'] / results['peer']['mean_ms']:.2f}")
-    options.json.write_text(json.dumps({"hardware": HARDWARE, "questions": questions, **results}, indent=1) + "\n")
+        ratios = (f"{NAMES[v]}: {results[v]['mean_ms'] / results['peer']['mean_ms']:.2f}" for v in ("ours", "read"))
+        page += f"\nMean, over that of {NAMES['peer']}: {'; '.join(ratios)}.\n"
+    print(page)
+    about = {"hardware": HARDWARE, "questions": len(everything["ours"]), "rounds": ROUNDS}
+    options.json.write_text(json.dumps({**about, **results}, indent=2) + "\n")
+    options.json.with_suffix(".md").write_text(page)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,11 @@ def test_code_on_the_page_runs_and_prints_what_its_comments_say(page: str, capsy
         assert [line for line in printed.splitlines() if line in promised] == promised
 
 
-def test_what_the_humaneval_page_shows_is_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (DOCS / "environments/humaneval.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["humaneval", "bfcl", "toolalpaca"])
+def test_what_a_page_shows_is_what_its_code_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / f"environments/{name}.md").read_text(encoding="utf-8")
     code, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
-    exec(compile(code, "humaneval.md", "exec"), {"__name__": "page"})
+    exec(compile(code, f"{name}.md", "exec"), {"__name__": "page"})
     assert capsys.readouterr().out == shown
 
 
