@@ -57,6 +57,8 @@ TABLE = {
     "sciknoweval": "rfenvs.envs.sciknow_data:SPEC",
     "sciknoweval-balancing": "rfenvs.envs.equation_balance:SPEC",
     "biggen": "rfenvs.envs.judge_data:SPEC",
+    "bfcl": "rfenvs.envs.bfcl_data:SPEC",
+    "toolalpaca": "rfenvs.envs.toolalpaca_data:SPEC",
 }
 """Data sets that `rfenvs data` knows, named so that nothing is imported before it is asked for."""
 

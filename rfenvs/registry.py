@@ -28,6 +28,8 @@ TABLE = (
     Row("rfenvs/SciKnow-v0", "rfenvs.envs.sciknow:SciKnowEnv"),
     Row("rfenvs/EquationBalance-v0", "rfenvs.envs.equation_balance:EquationBalanceEnv"),
     Row("rfenvs/Judge-v0", "rfenvs.envs.judge:JudgeEnv"),
+    Row("rfenvs/BFCL-v0", "rfenvs.envs.bfcl:BFCLEnv"),
+    Row("rfenvs/ToolAlpaca-v0", "rfenvs.envs.toolalpaca:ToolAlpacaEnv"),
 )
 
 

@@ -22,6 +22,8 @@ KWARGS = {
     "rfenvs/ReasoningGym-v0": [{"task": "countdown"}],
     "rfenvs/BFCL-MultiTurn-v0": [{"data": "sample"}],
     "rfenvs/EquationBalance-v0": [{}, {"data": "sample", "lowest_terms": True}],
+    "rfenvs/BFCL-v0": [{"data": "sample", "category": name} for name in ("simple_python", "parallel", "irrelevance")],
+    "rfenvs/ToolAlpaca-v0": [{"data": "sample"}],
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
     "rfenvs/Judge-v0": [
         {"data": "sample"},
