@@ -81,7 +81,7 @@ class Member:
         if over and self.autoreset is AutoresetMode.SAME_STEP:
             final_observation, reward, terminated, truncated, final_info = result
             observation, info = self.reset()
-            info = {**info, "final_obs": final_observation, "final_info": final_info}
+            info = {"final_obs": final_observation, "final_info": final_info, **info}
             return observation, reward, terminated, truncated, info
         return result
 
