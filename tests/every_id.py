@@ -15,7 +15,7 @@ JUNK = "", " \n", "I don't know.", "}{)(][", "<|im_end|>", "word " * 50, "é✓�
 
 def offline(id: str) -> dict:
     """Arguments with which the environment needs no download."""
-    return dict(KWARGS.get(id, [{}])[0])
+    return {key: value for key, value in KWARGS.get(id, [{}])[0].items() if key != "max_turns"}
 
 
 def make(id: str, **kwargs: object) -> rfenvs.TextEnv:
