@@ -299,7 +299,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         if observation is None:
             observation = "\n".join(entry["text"] for entry in visible(items, "policy"))
         messages = [] if self._over or not observation else [{"role": "user", "content": observation}]
-        self._transcript.append((action, "\n".join(f"[{entry['kind']}] {entry['text']}" for entry in items)))
+        if self.render_mode is not None:
+            self._transcript.append((action, "\n".join(f"[{entry['kind']}] {entry['text']}" for entry in items)))
         return (
             observation,
             float(verdict.reward),
@@ -395,7 +396,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         tools: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
         return {
-            "task": _copy(self._task_info),
+            "task": {**self._task_info, "flags": self._task_info["flags"].copy()},
             "turn": self._turn,
             "messages": messages,
             "reward_parts": _named("reward part", self.reward_part_names, verdict.reward_parts),
@@ -453,8 +454,9 @@ def _out_of_turns(max_turns: int) -> Item:
 
 
 def _named(what: str, names: tuple[str, ...], values: dict[str, float]) -> dict[str, float]:
-    if not values.keys() <= set(names):
-        unknown = ", ".join(sorted(values.keys() - set(names)))
+    if not values:
+        return dict.fromkeys(names, 0.0)
+    if unknown := ", ".join(sorted(values.keys() - set(names))):
         raise ValueError(f"Undeclared {what} {unknown}: list it in the class so that every info has it.")
     return {name: float(values.get(name, 0.0)) for name in names}
 
