@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 import functools
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Result = TypeVar("Result")
 
@@ -23,6 +24,9 @@ async def offload(owner: object, call: Callable[[], Result]) -> Result:
     Where the waiting task is cancelled, a call that has not begun never runs; one that has begun runs to its end, its
     result is dropped, and the owner's next call waits for it. The thread ends with `release`, or with its owner.
     """
+    import asyncio  # slow to import, and only those who await need them
+    from concurrent.futures import ThreadPoolExecutor
+
     with _lock:
         thread = _threads.get(owner)
         if thread is None:

@@ -13,6 +13,7 @@ import rfenvs
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [
     "bring-your-own-environment.md",
+    "vector.md",
     "environments/toolcall.md",
     "environments/livecodebench.md",
     "environments/humaneval.md",
@@ -61,7 +62,7 @@ def test_transcripts_are_what_the_environment_says(page: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["env", "feedback", "spaces", "tasks", "envs.toolcall", "graders.call_syntax", "graders.json_values",
+    ["env", "epochs", "feedback", "spaces", "tasks", "envs.toolcall", "graders.call_syntax", "graders.json_values",
      "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff"],
 )  # fmt: skip
 def test_examples_in_docstrings(module: str) -> None:
