@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Any
 
 import gymnasium
 
 from rfenvs.feedback import Item
 from rfenvs.wrappers.chat_template import Renderer
-from rfenvs.wrappers.tokens import control_pattern, encode_plain, tokenizer_name
-
-_CACHE_SIZE = 8192
+from rfenvs.wrappers.tokens import shared_encoder
 
 
 class TokenizeFeedback(gymnasium.Wrapper[str, str, str, str]):
@@ -32,11 +29,9 @@ class TokenizeFeedback(gymnasium.Wrapper[str, str, str, str]):
 
     def __init__(self, env: gymnasium.Env[str, str], tokenizer: Any, renderer: Renderer | None = None) -> None:
         super().__init__(env)
-        self._tokenizer = tokenizer
+        self._encoder = shared_encoder(tokenizer)
         self._renderer = renderer
-        self._controls = control_pattern(tokenizer)
-        self.tokenizer_name = tokenizer_name(tokenizer)
-        self._cache: OrderedDict[str, list[int]] = OrderedDict()
+        self.tokenizer_name = self._encoder.name
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Reset the environment and tokenise what it says."""
@@ -53,7 +48,7 @@ class TokenizeFeedback(gymnasium.Wrapper[str, str, str, str]):
     def _fill(self, info: dict[str, Any]) -> None:
         items: list[Item] = info["feedback"]
         for entry in items:
-            entry["token_ids"] = list(self._ids(entry["text"]))
+            entry["token_ids"] = self._encoder.encode(entry["text"])
             entry["tokenizer"] = self.tokenizer_name
         if self._renderer is not None:
             info["feedback_turns"] = [self._turn(self._renderer, entry) for entry in items]
@@ -61,13 +56,3 @@ class TokenizeFeedback(gymnasium.Wrapper[str, str, str, str]):
     def _turn(self, renderer: Renderer, entry: Item) -> dict[str, Any]:
         ids, content = renderer.turn({"role": "user", "content": entry["text"]})
         return {"id": entry["id"], "token_ids": ids, "content_mask": content}
-
-    def _ids(self, text: str) -> list[int]:
-        ids = self._cache.get(text)
-        if ids is None:
-            ids = self._cache[text] = encode_plain(self._tokenizer, text, self._controls)
-            if len(self._cache) > _CACHE_SIZE:
-                self._cache.popitem(last=False)
-        else:
-            self._cache.move_to_end(text)
-        return ids

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
+import threading
+from collections import OrderedDict
 from typing import Any
+
+_TOKENIZERS_KEPT = 4
+_TEXTS_KEPT = 8192
 
 
 def encode_plain(tokenizer: Any, text: str, controls: re.Pattern[str] | None = None) -> list[int]:
@@ -47,3 +53,44 @@ def tokenizer_name(tokenizer: Any) -> str:
     name = path.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     content = [sorted(tokenizer.get_vocab().items()), str(getattr(tokenizer, "chat_template", None) or "")]
     return f"{name}@{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]}"
+
+
+class PlainEncoder:
+    """`encode_plain` with a memory, for texts that come again, as feedback on a group's attempts does. Thread-safe."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.controls = control_pattern(tokenizer)
+        self.name = tokenizer_name(tokenizer)
+        self._cached = functools.lru_cache(_TEXTS_KEPT)(self._encode)
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of `text`, none of them a control token; the list is the caller's."""
+        return list(self._cached(text))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(encode_plain(self.tokenizer, text, self.controls))
+
+
+_encoders: OrderedDict[tuple[Any, ...], PlainEncoder] = OrderedDict()
+_lock = threading.Lock()
+
+
+def shared_encoder(tokenizer: Any) -> PlainEncoder:
+    """The encoder that all wrappers around this tokenizer share: naming a tokenizer reads all of its vocabulary.
+
+    A tokenizer that was given more tokens, or another chat template, counts as another one.
+    """
+    size = tokenizer.get_vocab_size() if hasattr(tokenizer, "get_vocab_size") else _length(tokenizer)
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    key = (id(tokenizer), size, control_pattern(tokenizer).pattern, template)
+    with _lock:
+        encoder = _encoders.pop(key, None) or PlainEncoder(tokenizer)
+        _encoders[key] = encoder  # holds the tokenizer, so that its id stays its own
+        if len(_encoders) > _TOKENIZERS_KEPT:
+            _encoders.popitem(last=False)
+    return encoder
+
+
+def _length(tokenizer: Any) -> int:
+    return len(tokenizer) if hasattr(tokenizer, "__len__") else len(tokenizer.get_vocab())
