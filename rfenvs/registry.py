@@ -37,7 +37,8 @@ def register() -> None:
     """Add the table to Gymnasium's registry, once."""
     for row in TABLE:
         if row.id not in gymnasium.registry:
-            gymnasium.register(row.id, entry_point=row.entry_point)
+            vector = f"rfenvs.vector_entry:{row.id}"
+            gymnasium.register(row.id, entry_point=row.entry_point, vector_entry_point=vector)
 
 
 def list_ids() -> list[str]:

@@ -129,6 +129,7 @@ class HumanEvalEnv(TextEnv):
     """
 
     splits = ("train", "test")
+    blocking = True  # on the sandbox
     reward_part_names = ("tests",)
     metric_names = ("tests", "tests_passed", "has_code")
 

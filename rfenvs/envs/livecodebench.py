@@ -124,6 +124,7 @@ class LiveCodeBenchEnv(TextEnv):
     """
 
     splits = ("train", "test")
+    blocking = True  # on the sandbox
     reward_part_names = ("tests",)
     metric_names = ("tests", "tests_run", "tests_passed", "has_code")
 
