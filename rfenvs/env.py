@@ -135,7 +135,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     """Changes whenever the same split and index give another task."""
     propagates: ClassVar[tuple[type[Exception], ...]] = ()
     """Exceptions of `grade` that `step` raises, instead of ending the episode unscored."""
-    blocking: ClassVar[bool] = False
+    blocking: bool = False
     """Whether a step waits for something outside this thread (a sandbox, a worker, a server), so that threads help."""
 
     def __init__(

@@ -1,6 +1,7 @@
 """`areset` and `astep`: the event loop stays free, and cancelling leaves an environment that can be used."""
 
 import asyncio
+import gc
 import copy
 import threading
 import time
@@ -123,6 +124,8 @@ def test_the_thread_ends_with_close_and_with_the_environment() -> None:
             time.sleep(0.01)
         return ours() == count
 
+    gc.collect()
+    assert settled(0), "earlier tests' environments"
     before = ours()
     for forget in (False, True):
         env = Slow()

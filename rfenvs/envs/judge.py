@@ -142,6 +142,7 @@ class JudgeEnv(TextEnv):
         min_characters: int = 1,
     ) -> None:
         super().__init__(split, data, max_turns, render_mode, leak_level)
+        self.blocking = judge != "keyword"  # on a server, or a model in this process
         if mode not in get_args(Mode):
             raise ValueError(f"mode={mode!r}: use {', '.join(map(repr, get_args(Mode)))}.")
         if mode != "judge" and leak_level < 3:
