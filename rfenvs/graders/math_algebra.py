@@ -20,7 +20,7 @@ import sympy
 from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from math_verify.errors import TimeoutException
-from math_verify.grader import verify
+from math_verify.grader import should_treat_as_complex, verify
 from mpmath import mp
 
 from rfenvs.graders.math_compare import TooCostly, Unreadable
@@ -54,7 +54,7 @@ _SCIENTIFIC = re.compile(r"(?<![\w.}])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![\w.])")
 _GROUPED = re.compile(r"(?<![\d,])(\d{1,3}(?:(?:,|\{,\})\d{3})+)(?!\d)")
 _MIXED = re.compile(r"(?<![\w^_.}{])(\d+)\s*(\\frac\{\d+\}\{\d+\})(?!\s*[\^])")
 _TIMES = re.compile(r"(?<![\w^_.{])(\d+)\s*(?=\()")
-_APART = re.compile(r"\d\s+\d")
+_APART = re.compile(r"(?<![\w^_}.])\d[\d.]*\s+\d")
 _UPRIGHT = re.compile(r"\\(?:mathrm|mathit|text|textit|operatorname|mathbf|boldsymbol|textrm)\s*\{\s*([a-zA-Z])\s*\}")
 _NAMED = re.compile(r"\\(?:operatorname|mathrm|text)\s*\{\s*(arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|lcm|gcd|max|min|det)\s*\}")
 
@@ -92,15 +92,15 @@ def _decimal(match: re.Match[str]) -> str:
 
 
 @lru_cache(maxsize=64)
-def parse(text: str) -> Any:
-    """A sympy object, unevaluated.
+def parse(text: str, real: bool | None = None) -> Any:
+    """A sympy object, unevaluated; its names stand for real numbers where asked.
 
     Raises:
         Unreadable: Not mathematics.
     """
     try:
         latex = normalize_latex(prepared(text), _NORMAL)
-        read = latex2sympy(latex, is_real=None, convert_degrees=False, normalization_config=None, conversion_config=_READING)
+        read = latex2sympy(latex, is_real=real, convert_degrees=False, normalization_config=None, conversion_config=_READING)
     except Unreadable:
         raise
     except (RecursionError, MemoryError):
@@ -246,7 +246,7 @@ def _leaf(gold: Node, answer: Node) -> Found:
             raise
         except Undecided:
             pass
-    return _verified(one, other)
+    return _verified(gold, answer)
 
 
 def _with_decimal(gold: Node, answer: Node) -> Found | None:
@@ -284,13 +284,13 @@ def _equations(gold: Node, answer: Node) -> Found:
     left = [parse(part.text) for part in gold.parts]
     right = [parse(part.text) for part in answer.parts]
     if not all(isinstance(side, sympy.Expr) for side in left + right):
-        return _verified(parse(gold.text), parse(answer.text))
+        return _verified(gold, answer)
     chains = [(other, right), ([_FLIPPED.get(operator, operator) for operator in reversed(other)], right[::-1])]
     for operators, sides in chains:
         if len(operators) == len(one) and _same_chain(one, left, operators, sides):
             return OTHERWISE
     if len(one) == len(other) == 1 and set(one + other) == {"="}:
-        return _verified(parse(gold.text), parse(answer.text))
+        return _verified(gold, answer)
     return DIFFERENT
 
 
@@ -320,9 +320,13 @@ def _equal_or_false(one: Any, other: Any) -> bool:
         return False
 
 
-def _verified(gold: Any, answer: Any) -> Found:
+def _verified(gold_node: Node, answer_node: Node) -> Found:
     """What math-verify says of things without values, less what it is known to accept wrongly."""
-    if _is_relation(gold) != _is_relation(answer) or _holds_matrix(gold) != _holds_matrix(answer):
+    real = not should_treat_as_complex(gold_node.text + answer_node.text)
+    gold, answer = parse(gold_node.text, real), parse(answer_node.text, real)
+    if _is_relation(gold) != _is_relation(answer) and not (_is_set(gold) or _is_set(answer)):
+        return DIFFERENT
+    if _holds_matrix(gold) != _holds_matrix(answer):
         return DIFFERENT
     if _is_relation(gold) and _holds_matrix(gold):
         return SAME if gold == answer else DIFFERENT
@@ -332,7 +336,7 @@ def _verified(gold: Any, answer: Any) -> Found:
         if (gold in _INFINITE) != (answer in _INFINITE):
             return DIFFERENT
     try:
-        equal = verify(gold, answer, float_rounding=12, timeout_seconds=None)
+        equal = verify(gold, answer, float_rounding=12, allow_set_relation_comp=True, timeout_seconds=None)
     except TimeoutException:  # derives from BaseException
         equal = False
     return OTHERWISE if equal else DIFFERENT
@@ -343,6 +347,10 @@ _INFINITE = (sympy.oo, -sympy.oo, sympy.zoo)
 
 def _is_relation(read: Any) -> bool:
     return isinstance(read, sympy.core.relational.Relational | sympy.logic.boolalg.Boolean)
+
+
+def _is_set(read: Any) -> bool:
+    return isinstance(read, sympy.Set)
 
 
 def _holds_matrix(read: Any) -> bool:

@@ -55,8 +55,16 @@ def match(gold: Node, answer: Node, leaf: Leaf) -> Found:
         return _words(gold, answer, leaf)
     if "equation" in (gold.kind, answer.kind):
         return _equations(gold, answer, leaf)
+    if _decimal_comma(gold, answer) or _decimal_comma(answer, gold):
+        return OTHERWISE
     handler = _BY_KIND.get(gold.kind, _single)
     return handler(gold, answer, leaf)
+
+
+def _decimal_comma(one: Node, other: Node) -> bool:
+    """`1,22` for 1.22: only where the digits agree, and not after a single digit, for `1,2` is rather a list."""
+    pair = one.kind == "list" and other.kind == "number" and re.fullmatch(r"-?\d+,\d{2,}", one.text)
+    return bool(pair) and one.text.replace(",", ".") == other.text
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -324,6 +332,10 @@ def _degrees(bare: tuple[Node, Node], *, gold_has_it: bool, leaf: Leaf) -> Found
     return found
 
 
+def _base(text: str) -> str:
+    return str(_NUMBER_WORDS.get(text, text))
+
+
 def _known(unit: Unit | None) -> Unit | None:
     return unit if unit is not None and unit.known else None
 
@@ -337,7 +349,15 @@ def _scaled(node: Node, unit: Unit) -> Node:
     return Node("expression", f"\\frac{{{factor.numerator}}}{{{factor.denominator}}}({node.text})")
 
 
+_BASED = re.compile(r"([0-9A-F]+)_\{?(?:\\text\{)?(\w+)\}*")
+
+
 def _plain(gold: Node, answer: Node, leaf: Leaf) -> Found:
+    one, other = _BASED.fullmatch(gold.text), _BASED.fullmatch(answer.text)
+    if one and other:  # 17_8 is another writing than 15_{10}: the base is what was asked for
+        return SAME if (one[1], _base(one[2])) == (other[1], _base(other[2])) else DIFFERENT
+    if one or other:
+        return SAME if (one[1] if one else gold.text) == (other[1] if other else answer.text) else DIFFERENT
     if gold.number is not None and answer.number is not None:
         if same_number(gold.number, answer.number):
             form = gold.number.form == answer.number.form and answer.number.reduced
