@@ -69,10 +69,11 @@ def same_string(gold: str, answer: str) -> bool:
     return gold.strip() == answer.strip()
 
 
-_UNIT_WORDS = (
+_UNITS = (
     "square ways integers dollars mph inches ft hours km units points feet minutes digits cents degrees cm gm pounds "
-    "meters meals edges students childrentickets multiples miles day days hour"
-).split()
+    "meters meals edges students multiples miles day days hour"
+)
+_UNIT_WORDS = _UNITS.split()
 
 
 def minerva_form(text: str) -> str:

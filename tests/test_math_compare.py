@@ -200,7 +200,8 @@ def test_relation(gold: str, answer: str, relation: str | None):
     [
         ("5", "number"), ("1.2e3", "number"), (r"3\text{ cm}", "number"), ("x+1", "expression"),
         (r"2\pi", "expression"), ("x=5", "equation"), (r"x \le 5", "equation"), ("[1,2)", "interval"),
-        (r"(-\infty,3)", "interval"), (r"\{1,2\}", "set"), ("1, 2", "set"), ("(1,2)", "tuple"), (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "matrix"),
+        (r"(-\infty,3)", "interval"), (r"\{1,2\}", "set"), ("1, 2", "set"),
+        ("(1,2)", "tuple"), (r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "matrix"),
         (r"\text{Evelyn}", "text"), ("Saturday", "text"), (r"\text{(C)}", "text"),
     ],
 )  # fmt: skip
