@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import importlib.util
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 from fractions import Fraction
@@ -160,6 +163,26 @@ def test_math500_golds_equal_themselves_and_no_other():
     assert len(equal) <= 1  # 120^\circ and 120
 
 
+@algebra
+@pytest.mark.slow
+def test_math500_golds_with_one_character_changed_are_wrong():
+    """Every digit and every sign in turn, and brackets, roots and names."""
+    swaps = [(r"\pi", ""), (r"\sqrt", ""), ("x", "y"), ("[", "("), ("]", ")"), ("<", ">"), (r"\le", "<"), (r"\ge", ">")]
+    accepted, tried = set(), 0
+    for gold in sorted(set(golds("math500.jsonl"))):
+        changed = {gold.replace(old, new, 1) for old, new in swaps if old in gold}
+        for index, char in enumerate(gold):
+            other = str((int(char) + 1) % 10) if char in "0123456789" else {"+": "-", "-": "+"}.get(char)
+            if other is not None:
+                changed.add(gold[:index] + other + gold[index + 1 :])
+        for answer in changed:
+            tried += 1
+            if compare(gold=gold, answer=answer).outcome not in (Outcome.UNEQUAL, Outcome.UNPARSABLE):
+                accepted.add((gold, answer))
+    assert tried > 1000, tried
+    assert accepted == {(r"x \in [-2,7]", r"y \in [-2,7]")}
+
+
 # --- what is said about it ------------------------------------------------------------------------------------------
 
 
@@ -276,6 +299,14 @@ def test_a_gold_beyond_the_limits_is_refused_and_one_that_is_no_mathematics_is_t
     assert compare(gold=r"x \equiv 2 \pmod{5}", answer=r"x \equiv 3 \pmod{5}").outcome is not Outcome.EQUAL
 
 
+@algebra
+def test_signs_of_letters_matter_whatever_the_letter():
+    """The points to compare at are drawn by name: every name is negative at one."""
+    letters = list("abcdfghjklmnopqrstuvwxyzABCXYZ")
+    assert [letter for letter in letters if is_equal(rf"\sqrt{{{letter}^2}}", letter)] == []
+    assert [letter for letter in letters if not is_equal(rf"\sqrt{{{letter}^2}}", f"|{letter}|")] == []
+
+
 def test_arguments_cannot_be_swapped_unnoticed():
     with pytest.raises(TypeError):
         compare("5", "6")  # type: ignore[misc]
@@ -379,3 +410,29 @@ def test_relations_hold(gold: Fraction, answer: Fraction):
         "too_small": answer < gold,
     }
     assert holds[relation]
+
+
+# --- documentation --------------------------------------------------------------------------------------------------
+
+PAGE = ROOT / "docs" / "environments" / "math-verdicts.md"
+
+
+@algebra
+def test_the_page_says_what_is_so():
+    page = PAGE.read_text(encoding="utf-8")
+    found = re.findall(r"^\| `(.+?)` \| `(.+?)` \| (equal|unequal) \| [^|]*\|$", page.partition("## Against")[0], re.M)
+    assert len(found) >= 35
+    assert [row for row in found if compare(gold=row[0], answer=row[1]).outcome != row[2]] == []
+
+
+@algebra
+def test_the_code_on_the_page_prints_what_its_comments_say(capsys: pytest.CaptureFixture[str]):
+    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    exec(compile(code, PAGE.name, "exec"), {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"  # (.*)$", code, re.M)
+
+
+@pytest.mark.parametrize("name", ["compare", "match", "numbers", "structure", "text", "tokens", "units"])
+def test_examples_in_docstrings(name: str):
+    module = importlib.import_module(f"rfenvs.graders.math_{name}")
+    assert doctest.testmod(module).failed == 0

@@ -63,7 +63,7 @@ _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
 _SCIENTIFIC = re.compile(r"(?<![\w.}])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![\w.])")
 _GROUPED = re.compile(r"(?<![\d,])(\d{1,3}(?:(?:,|\{,\})\d{3})+)(?!\d)")
 _MIXED = re.compile(r"(?<![\w^_.}{])(\d+)\s*(\\frac\{\d+\}\{\d+\})(?!\s*[\^])")
-_TIMES = re.compile(r"(?<![\w^_.{])(\d+)\s*(?=\()")
+_TIMES = re.compile(r"(?<![\w^_.])(\d+)\s*(?=\()")
 _APART = re.compile(r"(?<![\w^_}.])\d[\d.]*\s+\d")
 _UPRIGHT = re.compile(r"\\(?:mathrm|mathit|text|textit|operatorname|mathbf|boldsymbol|textrm)\s*\{\s*([a-zA-Z])\s*\}")
 _NAMED = re.compile(
@@ -130,13 +130,15 @@ def parse(text: str, real: bool | None = None) -> Any:
 
 
 def points(names: frozenset[str]) -> Iterator[dict[str, Value]]:
-    """Points to compare at: the same names always get the same fractions; half of the points are all positive."""
+    """Points to compare at: the same names always get the same fractions. Half of the points are all positive, one is all
+    negative."""
     for number in range(POINTS):
         point: dict[str, Value] = {}
         for name in sorted(names):
             draw = int.from_bytes(hashlib.sha256(f"{number} {name}".encode()).digest()[:8], "big")
             value = Fraction(draw % 9973 + 1, 3571) + Fraction(1, 7 + draw % 11)
-            point[name] = -value if number % 2 and draw & 4096 else value
+            negative = number == 1 or (number % 2 == 1 and draw & 4096)
+            point[name] = -value if negative else value
         yield {**point, **_FIXED}
 
 

@@ -20,7 +20,7 @@ TIMEOUT_S = 5.0
 """Longest time that one comparison may take in the worker, in seconds."""
 DEEPEST = 30
 """Brackets within brackets that are read."""
-_CACHED = 50_000
+_CACHED = 20_000
 _QUOTED = 40
 
 

@@ -72,7 +72,8 @@ def _words(gold: Node, answer: Node, leaf: Leaf) -> Found:
     if gold.kind == answer.kind:
         if gold.text == answer.text:
             return SAME
-        return leaf(gold, answer) if sorted(gold.text) == sorted(answer.text) else DIFFERENT
+        letters = max(len(gold.text), len(answer.text)) <= 3 and gold.ends == answer.ends == "bare"
+        return leaf(gold, answer) if letters and sorted(gold.text) == sorted(answer.text) else DIFFERENT
     text, other = (gold, answer) if gold.kind == "text" else (answer, gold)
     if other.kind == "number" and other.number is not None and text.text in _NUMBER_WORDS:
         equal = other.number.value == _NUMBER_WORDS[text.text]
@@ -182,7 +183,7 @@ def _set(gold: Node, answer: Node, leaf: Leaf) -> Found:
 
 
 def _tuple(gold: Node, answer: Node, leaf: Leaf) -> Found:
-    if answer.kind in ("tuple", "list"):
+    if answer.kind == "list" or (answer.kind == "tuple" and answer.ends in ("()", "[]")):
         return _ordered(gold.parts, answer.parts, leaf)
     if answer.kind == "matrix" and answer.ends in ("1", str(len(answer.parts))):
         return _ordered(gold.parts, answer.parts, leaf)

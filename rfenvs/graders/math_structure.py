@@ -26,7 +26,8 @@ class Node:
     parts: tuple[Node, ...] = ()
     """Elements in the order written; of a matrix row by row; of an equation its sides."""
     ends: str = ""
-    """The brackets of an interval or tuple, the operators of an equation, the width of a matrix."""
+    """The brackets of an interval or tuple, the operators of an equation, the width of a matrix; `bare` for words
+    outside of markup, which may be a product of letters."""
 
     @property
     def name(self) -> str:
@@ -134,7 +135,7 @@ def _leaf(text: str, letters: bool) -> Node:
         return Node("number", squeezed(core), number=number, unit=unit)
     words = read_words(text)
     if words is not None:
-        return Node("text", words)
+        return Node("text", words, ends="" if "\\" in text else "bare")
     if unit is not None and not _split_any(core):
         return Node("expression", squeezed(core), unit=unit)
     return Node("expression", squeezed(text))

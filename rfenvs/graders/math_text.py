@@ -22,7 +22,7 @@ _SAME = str.maketrans(
      "）": ")"}
 )  # fmt: skip
 _SPACING = re.compile(
-    r"(?<!\\)\\!\s*|(?<!\\)\\[,;:> ]|~|"
+    r"\s*(?<!\\)\\!\s*|(?<!\\)\\[,;:> ]|~|"
     r"\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![a-zA-Z])"
 )
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z{}])")
@@ -62,7 +62,7 @@ def tidy(text: str) -> str:
             text = text[box.end() : -1].strip()
         if text == before:
             break
-    text = _SIZES.sub("", _SPACING.sub(lambda match: "" if match[0].startswith("\\!") else " ", text))
+    text = _SIZES.sub("", _SPACING.sub(lambda match: "" if "\\!" in match[0] else " ", text))
     text = _FRACTIONS.sub(r"\\frac", text).replace("\\degree", "^\\circ").replace("^{\\circ}", "^\\circ")
     if (marked := _TEXT.fullmatch(text)) and marked[1].strip(" .()")[:1] in "+-.0123456789":
         text = marked[1].strip()
@@ -291,6 +291,7 @@ def split_unit(text: str, *, letters: bool = False) -> tuple[str, Unit | None]:
 # --- words -----------------------------------------------------------------------------------------------------------
 
 _CHOICE = re.compile(r"\(?\s*([A-Za-z])\s*\)?")
+_BARE_WORDS = re.compile(r"[^\W\d_]{3,}(?:[ '-][^\W\d_]{2,})*")
 _WORDS = re.compile(r"[^\W\d_][^\W\d_'-]*(?:[ ,.'-]+[^\W\d_'-]+)*")
 _NO_WORDS = (
     "sin cos tan cot sec csc log ln exp lim max min gcd lcm mod det arcsin arccos arctan sqrt pi inf infinity "
@@ -310,9 +311,7 @@ def read_words(text: str) -> str | None:
     choice = _CHOICE.fullmatch(plain)
     if choice and (marked or plain.startswith("(")):
         return choice[1].casefold()
-    if not _WORDS.fullmatch(plain):
-        return None
     folded = plain.casefold()
     if marked:
-        return folded
-    return None if len(plain) < 3 or folded in _FUNCTIONS else folded
+        return folded if _WORDS.fullmatch(plain) else None
+    return folded if _BARE_WORDS.fullmatch(plain) and folded not in _FUNCTIONS else None
