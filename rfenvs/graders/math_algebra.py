@@ -130,8 +130,10 @@ def parse(text: str, real: bool | None = None) -> Any:
 
 
 def points(names: frozenset[str]) -> Iterator[dict[str, Value]]:
-    """Points to compare at: the same names always get the same fractions. Half of the points are all positive, one is all
-    negative."""
+    """Points to compare at, the same fractions for the same names.
+
+    Half of the points are all positive, one is all negative.
+    """
     for number in range(POINTS):
         point: dict[str, Value] = {}
         for name in sorted(names):
@@ -165,8 +167,8 @@ def compare_expressions(gold: Any, answer: Any) -> Found:
             if one is other and names:
                 continue
             return DIFFERENT
-        if not is_real(one) and is_real(other) and names:
-            continue  # a branch cut of the gold
+        if names and is_real(one) != is_real(other):
+            continue  # beyond a branch cut of one of them: ln x + ln y says nothing where both are negative
         if not same_value(one, other):
             return Found(False, _constant_ratio(gold, answer, names) if names else _relation(one, other))
         seen += 1
