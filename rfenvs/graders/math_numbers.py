@@ -1,0 +1,67 @@
+"""Compare exact numbers: equal, equal up to the digits written, or how they differ."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from rfenvs.graders.math_text import Number
+
+FEWEST_DIGITS = 6
+"""Significant digits a decimal must have to stand for a number that has no finite decimal, such as 1/3."""
+_NOISE_DIGITS = 12
+_NOISE = Fraction(1, 10**12)
+
+
+def same_number(gold: Number, answer: Number) -> bool:
+    """Whether two numbers are equal.
+
+    A decimal also equals a number without finite decimal that it is the rounding of, to six significant digits or more:
+    1/3 equals 0.333333, but not 0.333. Two decimals are equal only exactly: 0.1234567 is not 0.1234569.
+    """
+    if gold.value == answer.value:
+        return True
+    for exact, decimal in ((gold.value, answer), (answer.value, gold)):
+        if not is_finite_decimal(exact) and decimal.digits >= FEWEST_DIGITS:
+            error = abs(decimal.value - exact)
+            if is_rounding(exact, decimal) or (decimal.digits >= _NOISE_DIGITS and error <= abs(exact) * _NOISE):
+                return True
+    return False
+
+
+def is_rounding(exact: Fraction, decimal: Number) -> bool:
+    """Whether `decimal` is `exact` to the digits written, rounded or cut off."""
+    unit = Fraction(10) ** -decimal.places
+    error = abs(decimal.value) - abs(exact)
+    return decimal.value * exact > 0 and -unit < error <= unit / 2
+
+
+def is_finite_decimal(value: Fraction) -> bool:
+    """Whether a value can be written as a decimal that ends."""
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    return rest == 1
+
+
+def relation_of(gold: Fraction, answer: Fraction) -> str:
+    """How an unequal number relates to the gold; `too_large` or `too_small` where nothing simpler fits.
+
+    >>> relation_of(Fraction(6), Fraction(-6)), relation_of(Fraction(6), Fraction(7)), relation_of(Fraction(6), Fraction(9))
+    ('sign', 'off_by_one', 'too_large')
+    """
+    if answer == -gold:
+        return "sign"
+    if gold and answer:
+        if gold * answer == 1:
+            return "reciprocal"
+        if abs(gold - answer) == 1 and gold.denominator == 1:
+            return "off_by_one"
+        for factor in (2, 10, 100):
+            if answer in (gold * factor, gold / factor):
+                return f"factor_{factor}"
+        if answer == gold**2 or answer**2 == gold:
+            return "squared"
+    if abs(gold - answer) == 1 and gold.denominator == 1:
+        return "off_by_one"
+    return "too_large" if answer > gold else "too_small"
