@@ -44,24 +44,36 @@ def is_finite_decimal(value: Fraction) -> bool:
     return rest == 1
 
 
-def relation_of(gold: Fraction, answer: Fraction) -> str:
+PI = Fraction(314159265358979323846264338327950288419716939937510, 10**50)
+
+
+def relation_of(gold: Fraction, answer: Fraction, slack: Fraction = Fraction(0)) -> str:
     """How an unequal number relates to the gold; `too_large` or `too_small` where nothing simpler fits.
+
+    Args:
+        gold: The right value.
+        answer: The value given.
+        slack: Relative error within which two values count as equal; for values that are roundings.
 
     >>> relation_of(Fraction(6), Fraction(-6)), relation_of(Fraction(6), Fraction(7)), relation_of(Fraction(6), Fraction(9))
     ('sign', 'off_by_one', 'too_large')
     """
-    if answer == -gold:
+
+    def near(one: Fraction, other: Fraction) -> bool:
+        return abs(one - other) <= slack * max(abs(one), abs(other))
+
+    if near(answer, -gold):
         return "sign"
-    if gold and answer:
-        if gold * answer == 1:
-            return "reciprocal"
-        if abs(gold - answer) == 1 and gold.denominator == 1:
-            return "off_by_one"
-        for factor in (2, 10, 100):
-            if answer in (gold * factor, gold / factor):
-                return f"factor_{factor}"
-        if answer == gold**2 or answer**2 == gold:
-            return "squared"
-    if abs(gold - answer) == 1 and gold.denominator == 1:
+    if gold and answer and near(gold * answer, Fraction(1)):
+        return "reciprocal"
+    if near(abs(gold - answer), Fraction(1)) and (slack or gold.denominator == 1):
         return "off_by_one"
+    if gold and answer:
+        for factor in (2, 10, 100):
+            if near(answer, gold * factor) or near(answer * factor, gold):
+                return f"factor_{factor}"
+        if near(answer, gold * PI) or near(answer * PI, gold):
+            return "factor_pi"
+        if near(answer, gold**2) or near(answer**2, gold):
+            return "squared"
     return "too_large" if answer > gold else "too_small"

@@ -87,7 +87,8 @@ def _single(text: str, letters: bool, depth: int) -> Node:
     unions = _split(text, "\\cup")
     if len(unions) > 1:
         return Node("union", bare, parts=tuple(_read(piece, letters, depth + 1) for piece in unions))
-    if matrix := _MATRIX.fullmatch(_unwrapped(text)):
+    matrix = _MATRIX.fullmatch(_unwrapped(text))
+    if matrix and "\\end{" not in matrix["body"]:
         rows = [row for row in re.split(r"\\\\|\\cr(?![a-z])", matrix["body"].replace("\\hline", "")) if row.strip()]
         cells = [_split(row, "&") for row in rows]
         if cells and len({len(row) for row in cells}) == 1:

@@ -21,8 +21,9 @@ _SAME = str.maketrans(
      "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "＝": "=", "，": ", ", "（": "(", "）": ")"}
 )  # fmt: skip
 _SPACING = re.compile(
-    r"(?<!\\)\\[!,;:> ]|\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![a-zA-Z])|~"
+    r"(?<!\\)\\!\s*|(?<!\\)\\[,;:> ]|\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![a-zA-Z])|~"
 )
+_DOUBLED = re.compile(r"\\\\(?=[a-zA-Z{}])")
 _SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![a-zA-Z])\.?")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _BARE_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d|\{)|\{([^{}]*)\}\s*(\d))")
@@ -41,6 +42,8 @@ def tidy(text: str) -> str:
     ('\\\\frac{1}{2}', '( 1,  2 )', '5')
     """
     text = text.translate(_SAME).strip()
+    if "\\begin" not in text:
+        text = _DOUBLED.sub(r"\\", text)
     for _ in range(3):  # a box within dollars within a sentence's end
         before = text
         if "..." not in text and "\\ldots" not in text:
@@ -55,8 +58,10 @@ def tidy(text: str) -> str:
             text = text[box.end() : -1].strip()
         if text == before:
             break
-    text = _SIZES.sub("", _SPACING.sub(lambda match: "" if match[0] == "\\!" else " ", text))
+    text = _SIZES.sub("", _SPACING.sub(lambda match: "" if match[0].startswith("\\!") else " ", text))
     text = _FRACTIONS.sub(r"\\frac", text).replace("\\degree", "^\\circ").replace("^{\\circ}", "^\\circ")
+    if (marked := _TEXT.fullmatch(text)) and marked[1].strip(" .()")[:1] in "+-.0123456789":
+        text = marked[1].strip()
     text = re.sub(r"\^\s*\\circ", r"^\\circ", text).replace("\\textdollar", "\\$").replace("\\textpercent", "\\%")
     text = _BARE_FRACTION.sub(_brace_fraction, text)
     text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
@@ -108,7 +113,7 @@ def _digits_meet(match: re.Match[str]) -> bool:
 
 # --- numbers -----------------------------------------------------------------------------------------------------
 
-_INTEGER = r"(?:\d{1,3}(?:\s?,\s?\d{3}|\{,\}\d{3}|\\,\d{3})+|\d{1,3}(?: \d{3})+|\d+)"
+_INTEGER = r"(?:[1-9]\d{0,2}(?:(?:,|\{,\})\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
 _POWER_OF_TEN = r"(?:[eE]\s*(?P<e>[+-]?\d+)|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*(?P<p>[+-]?\d+)\s*\}|(?P<q>\d)))"
 _PLAIN = re.compile(rf"(?P<mantissa>{_DECIMAL}){_POWER_OF_TEN}?")
@@ -221,6 +226,7 @@ def _decimal(text: str) -> Fraction:
 
 _CURRENCY_FIRST = re.compile(r"([+-]?\s*)(\\\$|[$€£¥₹])\s*(?=[\d.\\({+-])")
 _PERCENT_LAST = re.compile(r"\s*(?:\\?%|\\text\s*\{\s*\\?%\s*\})$")
+_ANGLE_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])")
 _DEGREE_LAST = re.compile(r"\s*\^\\circ$")
 _TEXT_LAST = re.compile(rf"\s*\\(?:{_TEXT_NAMES})\s*\{{([^{{}}]*)\}}\s*(?P<power>\^\s*(?:\{{\s*-?\d\s*\}}|\d))?$")
 _WORDS_LAST = re.compile(r"(?<=[\d}).])(?P<gap>\s*)(?P<unit>[a-zA-Zµμ][a-zA-Zµμ²³ /^{}\d]*|\s*[€¢£¥])$")
@@ -245,7 +251,8 @@ def split_unit(text: str, *, letters: bool = False) -> tuple[str, Unit | None]:
         return rest, after if after is not None and after.known and after.dimension[0][0] != "percent" else unit
     if match := _PERCENT_LAST.search(text):
         return text[: match.start()].strip(), PERCENT
-    if match := _DEGREE_LAST.search(text):
+    match = _DEGREE_LAST.search(text)
+    if match and not _ANGLE_FUNCTION.search(text):
         return text[: match.start()].strip(), DEGREE
     words: list[str] = []
     rest = text
