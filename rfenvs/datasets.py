@@ -53,6 +53,12 @@ __all__ = [
 TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
+    "gsm8k": "rfenvs.envs.math_data:GSM8K",
+    "math500": "rfenvs.envs.math_data:MATH500",
+    "aime24": "rfenvs.envs.math_data:AIME24",
+    "aime25": "rfenvs.envs.math_data:AIME25",
+    "amc23": "rfenvs.envs.math_data:AMC23",
+    "dapo17k": "rfenvs.envs.math_data:DAPO17K",
 }
 """Data sets that `rfenvs data` knows, named so that nothing is imported before it is asked for."""
 

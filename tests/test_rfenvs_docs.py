@@ -16,6 +16,7 @@ PAGES = [
     "environments/toolcall.md",
     "environments/livecodebench.md",
     "environments/humaneval.md",
+    "environments/math.md",
 ]
 TRANSCRIPT = re.compile(r"```transcript ([^\n]*)\n(.*?)```", re.DOTALL)
 
@@ -29,10 +30,11 @@ def test_code_on_the_page_runs_and_prints_what_its_comments_say(page: str, capsy
         assert [line for line in printed.splitlines() if line in promised] == promised
 
 
-def test_what_the_humaneval_page_shows_is_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (DOCS / "environments/humaneval.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["humaneval", "math"])
+def test_what_a_page_shows_is_what_its_code_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / f"environments/{name}.md").read_text(encoding="utf-8")
     code, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
-    exec(compile(code, "humaneval.md", "exec"), {"__name__": "page"})
+    exec(compile(code, f"{name}.md", "exec"), {"__name__": "page"})
     assert capsys.readouterr().out == shown
 
 
@@ -62,7 +64,8 @@ def test_transcripts_are_what_the_environment_says(page: str) -> None:
 @pytest.mark.parametrize(
     "module",
     ["env", "feedback", "spaces", "tasks", "envs.toolcall", "graders.call_syntax", "graders.json_values",
-     "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff"],
+     "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff", "graders.math_extract",
+     "graders.math_steps", "graders.math_feedback", "envs.math_data"],
 )  # fmt: skip
 def test_examples_in_docstrings(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"rfenvs.{module}"))

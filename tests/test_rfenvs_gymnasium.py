@@ -20,6 +20,7 @@ from rfenvs.registry import TABLE, register
 
 KWARGS = {
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
+    "rfenvs/Math-v0": [{"data": "sample", "answer": answer} for answer in ("box", "any")],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
     "rfenvs/ToolCall-v0": [
         {"level": level, "feedback": feedback} for level in (1, 2, 3, 4) for feedback in ("hint", "expected")

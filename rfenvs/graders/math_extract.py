@@ -77,9 +77,9 @@ class _Box:
 def extract(text: str, accept: Accept = "box") -> Extraction:
     r"""Find the final answer.
 
-    >>> extract(r"So \boxed{3}... no, \boxed{\frac{1}{2}}.")
-    Extraction(state=<State.FOUND: 'found'>, answer='\\frac{1}{2}', span=(27, 38), boxes=2, rival='3', bare='', \
-visible=(0, 40))
+    >>> found = extract(r"So \boxed{3}... no, \boxed{\frac{1}{2}}.")
+    >>> found.answer, found.span, found.rival
+    ('\\frac{1}{2}', (27, 38), '3')
     """
     visible = visible_span(text)
     boxes, unclosed = _boxes(text, visible)
@@ -170,11 +170,9 @@ def _plain(answer: str) -> str:
 def _bare(text: str, visible: Span) -> Span | None:
     """Where the final answer seems to stand in a text without a box."""
     for pattern in (_HASHES, _ANSWER):
-        match = None
-        for match in pattern.finditer(text, *visible):
-            pass
-        if match is not None and match.end() - match.start(1) <= _LONGEST_LINE:
-            return _unwrap(text, match.span(1))
+        spans = [match.span(1) for match in pattern.finditer(text, *visible)]
+        if spans and spans[-1][1] - spans[-1][0] <= _LONGEST_LINE:
+            return _unwrap(text, spans[-1])
     start, end = _strip(text, visible)
     start = max(start, text.rfind("\n", start, end) + 1)
     if end - start > _LONGEST_LINE or not 0 < len(text[start:end].split()) <= _MOST_WORDS:

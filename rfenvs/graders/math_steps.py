@@ -41,6 +41,11 @@ _TOKEN = re.compile(
 )
 _RUN = re.compile(rf"(?:{re.sub(r'[?]P<[a-z]+>', '?:', _TOKEN.pattern)})+")
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _DEGREES = re.compile(r"^(?:\^\{?\\circ\}?|°)")
 _BEFORE = re.compile(r"(\\?[A-Za-z]+)[ \t]*$")
 _WHOLE_BEFORE = re.compile(
@@ -50,27 +55,29 @@ _WHOLE_BEFORE = re.compile(
 )
 """Words after which a number stands alone, although the last of them is in `_BAD_BEFORE`."""
 _AFTER = re.compile(r"[ \t]*(?:\\(?:text|mathrm|textbf|mbox)\{\s*)?(\\?[A-Za-z]+)")
-_LATEX_WORDS = frozenset(
+_LATEX_WORDS = _words(
     r"\text \mathrm \textbf \mbox \quad \qquad \implies \Rightarrow \Longrightarrow \rightarrow \to \therefore \item "
-    r"\because \iff \boxed \approx \end \hline \newline \qed \blacksquare \square".split()
+    r"\because \iff \boxed \approx \end \hline \newline \qed \blacksquare \square"
 )
 """Commands beside which a number is still itself."""
-_BAD_BEFORE = frozenset(
+_BAD_BEFORE = _words(
     "of half third quarter twice double triple times plus minus than per by over mod modulo dozen and or from to "
     "squared cubed sin cos tan log ln exp sqrt root floor ceil gcd lcm max min base hundred thousand million between "
-    "add added subtract multiply multiplied divide divided through choose more less".split()
+    "add added subtract multiply multiplied divide divided through choose more less"
 )
 """Words that make the number after them part of something larger."""
-_BAD_AFTER = frozenset(
+_BAD_AFTER = _words(
     "of dozen dozens hundred hundreds thousand thousands million millions billion billions trillion k mod modulo r "
     "rem percent percentage cents cent pennies half halves third thirds quarter quarters fourths fifths and or plus "
-    "minus x over squared cubed choose factorial pi i e to hundredths tenths thousandths sqrt".split()
+    "minus x over squared cubed choose factorial pi i e to hundredths tenths thousandths sqrt"
 )
-_GLUED_UNITS = frozenset(
-    "cm mm km kg mg ml mi ft lb lbs oz hr hrs min mins sec secs mph kph yd yds in th am pm dollars hours miles".split()
+_GLUED_UNITS = _words(
+    "cm mm km kg mg ml mi ft lb lbs oz hr hrs min mins sec secs mph kph yd yds in th am pm dollars hours miles"
 )
-_TIMES_NUMBER = re.compile(r"[ \t]*times\s+[$(\d]")
-_ROUGHLY = re.compile(r"≈|~|\\approx|\\sim|approx|about|around|round|rough|nearly|almost|estimat|nearest", re.IGNORECASE)
+_PART_OF_MORE = re.compile(r"[ \t]*(?:times\s+[$(\d]|\(?\s*\\?p?mod\b)")
+_ROUGHLY = re.compile(
+    r"≈|~|\\approx|\\sim|approx|about|around|round|rough|nearly|almost|estimat|nearest", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +263,11 @@ def _ends_free(text: str, position: int) -> bool:
         return False
     if tail.lstrip(" \t").startswith(("...", "…", "√", "\\ldots", "\\dots", "\\cdots", "≡", "¢", "!")):
         return False
-    if _TIMES_NUMBER.match(tail):
+    if _PART_OF_MORE.match(tail):
         return False
     word = _AFTER.match(tail)
     if word is None:
-        return not tail[0] == "\\" or tail[1:2] in ("\\", "n", "]", "}")
+        return tail[0] != "\\" or tail[1:2] in ("\\", "n", "]", "}")
     name = word.group(1)
     if name.startswith("\\"):
         return name in _LATEX_WORDS
