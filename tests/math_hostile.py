@@ -53,7 +53,9 @@ ANSWERS: tuple[str, ...] = (
     r"\sin(10^{10^{10}})",
     r"\tan(\frac{\pi}{2}+10^{-100})",
     r"\ln\ln\ln\ln\ln 2",
-    r"\det\begin{pmatrix}" + r"\\".join("&".join(f"a_{{{i}{j}}}" for j in range(9)) for i in range(9)) + r"\end{pmatrix}",
+    r"\det\begin{pmatrix}"
+    + r"\\".join("&".join(f"a_{{{i}{j}}}" for j in range(9)) for i in range(9))
+    + r"\end{pmatrix}",
     r"\begin{pmatrix}" + r"\\".join("&".join(["1"] * 25) for _ in range(30)) + r"\end{pmatrix}",
     r"\begin{pmatrix}1&1\\1&0\end{pmatrix}^{10^{9}}",
     "0." + "3" * 1900,

@@ -1,8 +1,8 @@
 """Decide expressions, equations and sets with computer algebra. Imports sympy: for the worker process only.
 
-Reading is latex2sympy2-extended's, as in math-verify, with letters kept as they are written. Equality is that of values:
-exact at a constant, else at points drawn from a seed, where two different expressions of this size do not meet by
-chance. Only what has no values (sets, unknown functions, equations to be solved) goes to math-verify's `verify`.
+Reading is latex2sympy2-extended's, as in math-verify, with letters kept as they are written. Equality is that of
+values: exact at a constant, else at points drawn from a seed, where two different expressions of this size do not meet
+by chance. Only what has no values (sets, unknown functions, equations to be solved) goes to math-verify's `verify`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from math_verify.grader import should_treat_as_complex, verify
 from mpmath import mp
 
 from rfenvs.graders.math_compare import TooCostly, Unreadable
-from rfenvs.graders.math_evaluate import OutOfDomain, TooLarge, Undecided, Value, evaluate, is_real, same_value, to_fraction, to_mp
+from rfenvs.graders.math_evaluate import (
+    OutOfDomain,
+    TooLarge,
+    Undecided,
+    Value,
+    evaluate,
+    is_real,
+    same_value,
+    to_fraction,
+    to_mp,
+)
 from rfenvs.graders.math_match import DIFFERENT, OTHERWISE, SAME, Found
 from rfenvs.graders.math_numbers import is_finite_decimal, is_rounding, relation_of
 from rfenvs.graders.math_structure import Node
@@ -45,7 +55,7 @@ _FIXED: Mapping[str, Any] = {"i": mp.mpc(0, 1), "\\imath": mp.mpc(0, 1)}
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 _DEGREES = re.compile(r"(\d+(?:\.\d+)?|[a-zA-Z]|\([^()]*\))\s*\^(?:\\circ|\{\\circ\})")
 _DECIMALS = re.compile(r"(?<![\d.])(\d*)\.(\d+)(?![\d.])")
@@ -53,14 +63,16 @@ _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?(\d+)\}?")
 _SCIENTIFIC = re.compile(r"(?<![\w.}])(\d+(?:\.\d+)?)[eE]([+-]?\d+)(?![\w.])")
 _GROUPED = re.compile(r"(?<![\d,])(\d{1,3}(?:(?:,|\{,\})\d{3})+)(?!\d)")
 _MIXED = re.compile(r"(?<![\w^_.}{])(\d+)\s*(\\frac\{\d+\}\{\d+\})(?!\s*[\^])")
-_TIMES = re.compile(r"(?<![\w^_.{])(\d+)\s*(?=\()")
+_TIMES = re.compile(r"(?<![\w^_.])(\d+)\s*(?=\()")
 _APART = re.compile(r"(?<![\w^_}.])\d[\d.]*\s+\d")
 _UPRIGHT = re.compile(r"\\(?:mathrm|mathit|text|textit|operatorname|mathbf|boldsymbol|textrm)\s*\{\s*([a-zA-Z])\s*\}")
-_NAMED = re.compile(r"\\(?:operatorname|mathrm|text)\s*\{\s*(arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|lcm|gcd|max|min|det)\s*\}")
+_NAMED = re.compile(
+    r"\\(?:operatorname|mathrm|text)\s*\{\s*(arcsin|arccos|arctan|sin|cos|tan|cot|ln|log|lcm|gcd|max|min|det)\s*\}"
+)
 
 
 def prepared(text: str) -> str:
-    """The text as latex2sympy reads it rightly: exact decimals, degrees in radians, products and mixed numbers spelled out.
+    """The text as latex2sympy reads it rightly: exact decimals, radians, products and mixed numbers spelled out.
 
     Raises:
         Unreadable: Two numbers or words stand side by side.
@@ -100,7 +112,9 @@ def parse(text: str, real: bool | None = None) -> Any:
     """
     try:
         latex = normalize_latex(prepared(text), _NORMAL)
-        read = latex2sympy(latex, is_real=real, convert_degrees=False, normalization_config=None, conversion_config=_READING)
+        read = latex2sympy(
+            latex, is_real=real, convert_degrees=False, normalization_config=None, conversion_config=_READING
+        )
     except Unreadable:
         raise
     except (RecursionError, MemoryError):
@@ -116,13 +130,15 @@ def parse(text: str, real: bool | None = None) -> Any:
 
 
 def points(names: frozenset[str]) -> Iterator[dict[str, Value]]:
-    """Points to compare at: the same names always get the same fractions; half of the points are all positive."""
+    """Points to compare at: the same names always get the same fractions. Half of the points are all positive, one is all
+    negative."""
     for number in range(POINTS):
         point: dict[str, Value] = {}
         for name in sorted(names):
             draw = int.from_bytes(hashlib.sha256(f"{number} {name}".encode()).digest()[:8], "big")
             value = Fraction(draw % 9973 + 1, 3571) + Fraction(1, 7 + draw % 11)
-            point[name] = -value if number % 2 and draw & 4096 else value
+            negative = number == 1 or (number % 2 == 1 and draw & 4096)
+            point[name] = -value if negative else value
         yield {**point, **_FIXED}
 
 
@@ -171,7 +187,7 @@ def _constant_ratio(gold: Any, answer: Any, names: frozenset[str]) -> str | None
     ratio = ratio_of(gold, answer, names)
     if ratio is None or not is_real(ratio):
         return None
-    found = relation_of(Fraction(1), to_fraction(ratio) or Fraction(0), _SLACK)
+    found = relation_of(Fraction(7), 7 * (to_fraction(ratio) or Fraction(0)), _SLACK)  # 1 and 2 differ by one, too
     return found if found == "sign" or found.startswith("factor") else None
 
 
@@ -224,7 +240,9 @@ def leaf(gold: Node, answer: Node) -> Found:
     except TooLarge as error:
         raise TooCostly from error
     if not found.equal and re.search(r"\\log\s*(?![_a-zA-Z\s])|\\log\s+(?!_)", gold.text + answer.text):
-        natural = [replace(node, text=re.sub(r"\\log(?!\s*_)(?![a-zA-Z])", r"\\ln", node.text)) for node in (gold, answer)]
+        natural = [
+            replace(node, text=re.sub(r"\\log(?!\s*_)(?![a-zA-Z])", r"\\ln", node.text)) for node in (gold, answer)
+        ]
         return found if natural == [gold, answer] or not _leaf(*natural).equal else OTHERWISE
     if found.equal and sorted(gold.text.replace(" ", "")) == sorted(answer.text.replace(" ", "")):
         return SAME
@@ -332,9 +350,9 @@ def _verified(gold_node: Node, answer_node: Node) -> Found:
         return SAME if gold == answer else DIFFERENT
     if isinstance(gold, sympy.Tuple) != isinstance(answer, sympy.Tuple):
         return DIFFERENT
-    if not names_of(gold) and not names_of(answer) and isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
-        if (gold in _INFINITE) != (answer in _INFINITE):
-            return DIFFERENT
+    constants = all(isinstance(read, sympy.Expr) and not names_of(read) for read in (gold, answer))
+    if constants and (gold in _INFINITE) != (answer in _INFINITE):
+        return DIFFERENT
     try:
         equal = verify(gold, answer, float_rounding=12, allow_set_relation_comp=True, timeout_seconds=None)
     except TimeoutException:  # derives from BaseException

@@ -7,18 +7,20 @@ sympy; the rest by `math_worker`, in a process that can be killed, which needs `
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 
 from rfenvs.graders.math_match import Found, Leaf, match
 from rfenvs.graders.math_structure import LONGEST, Node, read
 from rfenvs.graders.math_text import tidy
-from rfenvs.graders.math_tokens import first_bad_token
+from rfenvs.graders.math_tokens import first_bad_token, nesting, unbalanced
 
 TIMEOUT_S = 5.0
 """Longest time that one comparison may take in the worker, in seconds."""
-_CACHED = 50_000
+DEEPEST = 30
+"""Brackets within brackets that are read."""
+_CACHED = 20_000
 _QUOTED = 40
 
 
@@ -45,9 +47,9 @@ class Comparison:
     is a set."""
     answer_kind: str = ""
     relation: str | None = None
-    """How an unequal answer relates to the gold, where that is known: sign, reciprocal, off_by_one, factor_2, factor_10,
-    factor_100, factor_pi, squared, percent (right but for a percent sign), unit (right but for the unit), too_large,
-    too_small, missing_elements, extra_elements, order."""
+    """How an unequal answer relates to the gold, where that is known: sign, reciprocal, off_by_one, factor_2,
+    factor_10, factor_100, factor_pi, squared, percent (right but for a percent sign), unit (right but for the unit),
+    too_large, too_small, missing_elements, extra_elements, order."""
     same_form: bool | None = None
     """For an equal answer, False where it is written differently: a decimal for a fraction, a fraction unreduced."""
     bad_token: str | None = None
@@ -91,6 +93,8 @@ def compare(*, gold: str, answer: str, timeout_s: float = TIMEOUT_S) -> Comparis
     >>> compare(gold="\\\\frac{1}{2}", answer="0.5").outcome, compare(gold="50", answer="50\\\\%").relation
     (<Outcome.EQUAL: 'equal'>, 'percent')
     """
+    if len(answer) > LONGEST or len(gold) > LONGEST:
+        return Comparison(Outcome.UNPARSABLE, bad_token=answer[:LONGEST].strip()[:_QUOTED])
     try:
         return _by_text(gold, answer)
     except NeedsAlgebra:
@@ -116,21 +120,21 @@ def check_gold(gold: str) -> None:
         if outcome in (Outcome.TIMEOUT, Outcome.CRASHED):
             reason = "cannot be computed within the limits"
     if reason is not None:
-        raise UnreadableGold(f"The gold answer {gold[:_QUOTED]!r} {reason}; leave this task out or flag it as known_bad.")
+        raise UnreadableGold(
+            f"The gold answer {gold[:_QUOTED]!r} {reason}; leave this task out or flag it as known_bad."
+        )
 
 
 def _fault(gold: str) -> str | None:
-    if not tidy(gold):
+    if not tidy(gold).strip("$ "):
         return "is empty"
     if len(gold) > LONGEST:
         return f"is longer than {LONGEST} characters"
-    depth = 0
-    for index, char in enumerate(gold):
-        if char in "{}" and (index == 0 or gold[index - 1] != "\\"):
-            depth += 1 if char == "{" else -1
-        if depth < 0:
-            return "closes a brace that is not open"
-    return "leaves a brace open" if depth else None
+    if unbalanced(gold):
+        return "has a brace without its other half"
+    if nesting(gold) > DEEPEST:
+        return f"has brackets nested deeper than {DEEPEST}"
+    return None
 
 
 @lru_cache(maxsize=_CACHED)
@@ -156,15 +160,15 @@ def _by_algebra(gold: str, answer: str, timeout_s: float) -> Comparison:
 
     comparison = math_worker.shared().compare(gold, answer, timeout_s)
     if comparison.outcome in (Outcome.TIMEOUT, Outcome.CRASHED):
-        raise _Undecided(comparison)
+        raise _Undecided(replace(comparison, gold_kind=read(gold).name, answer_kind=read(answer).name))
     return comparison
 
 
 def decide(gold: str, answer: str, leaf: Leaf) -> Comparison:
     """Compare two texts, asking `leaf` where text does not decide. Pure; this runs here and in the worker."""
     want = read(gold)
-    if len(answer) > LONGEST:
-        return Comparison(Outcome.UNPARSABLE, want.name, bad_token=answer.strip()[:_QUOTED])
+    if gold != answer and (unbalanced(answer) or nesting(answer) > DEEPEST):
+        return Comparison(Outcome.UNPARSABLE, want.name, bad_token=first_bad_token(answer))
     have = read(answer, letters=any(node.unit is not None and node.unit.known for node in _nodes(want)))
     if not have.text and not have.parts:
         return Comparison(Outcome.UNPARSABLE, want.name, bad_token=answer.strip()[:_QUOTED])

@@ -34,13 +34,11 @@ OTHERWISE = Found(True, same_form=False)
 DIFFERENT = Found(False)
 _FEW = ("missing_elements", "extra_elements")
 _SETS = re.compile(r"\\(?:mathbb|emptyset|varnothing|cup|cap|setminus|infty|backslash|begin|Reals|in)(?![a-zA-Z])|\\\{")
-_NUMBER_WORDS = {
-    word: Fraction(value)
-    for value, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
-    )
-}
+_COUNTED = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+_NUMBER_WORDS = {word: Fraction(value) for value, word in enumerate(_COUNTED.split())}
 
 
 def match(gold: Node, answer: Node, leaf: Leaf) -> Found:
@@ -74,7 +72,8 @@ def _words(gold: Node, answer: Node, leaf: Leaf) -> Found:
     if gold.kind == answer.kind:
         if gold.text == answer.text:
             return SAME
-        return leaf(gold, answer) if sorted(gold.text) == sorted(answer.text) else DIFFERENT
+        letters = max(len(gold.text), len(answer.text)) <= 3 and gold.ends == answer.ends == "bare"
+        return leaf(gold, answer) if letters and sorted(gold.text) == sorted(answer.text) else DIFFERENT
     text, other = (gold, answer) if gold.kind == "text" else (answer, gold)
     if other.kind == "number" and other.number is not None and text.text in _NUMBER_WORDS:
         equal = other.number.value == _NUMBER_WORDS[text.text]
@@ -86,7 +85,7 @@ def _words(gold: Node, answer: Node, leaf: Leaf) -> Found:
     return DIFFERENT
 
 
-# --- equations and inequalities ----------------------------------------------------------------------------------------
+# --- equations and inequalities --------------------------------------------------------------------------------------
 
 
 def _equations(gold: Node, answer: Node, leaf: Leaf) -> Found:
@@ -157,7 +156,7 @@ def _interval_of(node: Node) -> Node | None:
     return Node("interval", f"{ends[0]}{low.text},{high.text}{ends[1]}", parts=(low, high), ends=ends)
 
 
-# --- lists, sets, tuples, intervals, matrices ----------------------------------------------------------------------------
+# --- lists, sets, tuples, intervals, matrices ------------------------------------------------------------------------
 
 
 def _list(gold: Node, answer: Node, leaf: Leaf) -> Found:
@@ -184,7 +183,7 @@ def _set(gold: Node, answer: Node, leaf: Leaf) -> Found:
 
 
 def _tuple(gold: Node, answer: Node, leaf: Leaf) -> Found:
-    if answer.kind in ("tuple", "list"):
+    if answer.kind == "list" or (answer.kind == "tuple" and answer.ends in ("()", "[]")):
         return _ordered(gold.parts, answer.parts, leaf)
     if answer.kind == "matrix" and answer.ends in ("1", str(len(answer.parts))):
         return _ordered(gold.parts, answer.parts, leaf)
@@ -225,7 +224,7 @@ def _single(gold: Node, answer: Node, leaf: Leaf) -> Found:
     """A number or an expression."""
     if answer.kind in ("number", "expression"):
         return _quantities(gold, answer, leaf)
-    if answer.kind in ("list", "set") and gold.kind == "number" or not _SETS.search(gold.text):
+    if (answer.kind in ("list", "set") and gold.kind == "number") or not _SETS.search(gold.text):
         if answer.kind in ("list", "set") and answer.parts:
             return _unordered((gold,), answer.parts, leaf)
         return DIFFERENT
@@ -286,12 +285,12 @@ def _all_of(results: Sequence[Found]) -> Found:
     return SAME if all(result.same_form for result in results) else OTHERWISE
 
 
-# --- quantities --------------------------------------------------------------------------------------------------------
+# --- quantities ------------------------------------------------------------------------------------------------------
 
 
 def _quantities(gold: Node, answer: Node, leaf: Leaf) -> Found:
     one, other = _known(gold.unit), _known(answer.unit)
-    if one is None and other is None or one == other:
+    if one == other:
         return _plain(gold, answer, leaf)
     bare = replace(gold, unit=None), replace(answer, unit=None)
     if one is not None and other is not None:

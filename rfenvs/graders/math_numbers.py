@@ -55,8 +55,8 @@ def relation_of(gold: Fraction, answer: Fraction, slack: Fraction = Fraction(0))
         answer: The value given.
         slack: Relative error within which two values count as equal; for values that are roundings.
 
-    >>> relation_of(Fraction(6), Fraction(-6)), relation_of(Fraction(6), Fraction(7)), relation_of(Fraction(6), Fraction(9))
-    ('sign', 'off_by_one', 'too_large')
+    >>> [relation_of(Fraction(6), Fraction(answer)) for answer in (-6, 7, 9)]
+    ['sign', 'off_by_one', 'too_large']
     """
 
     def near(one: Fraction, other: Fraction) -> bool:

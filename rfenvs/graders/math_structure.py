@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from rfenvs.graders.math_text import Number, closing, read_number, read_words, split_unit, squeezed, tidy
+from rfenvs.graders.math_text import Number, read_number, read_words, split_unit, squeezed, tidy
 from rfenvs.graders.math_units import Unit
 
 LONGEST = 2000
@@ -26,7 +26,8 @@ class Node:
     parts: tuple[Node, ...] = ()
     """Elements in the order written; of a matrix row by row; of an equation its sides."""
     ends: str = ""
-    """The brackets of an interval or tuple, the operators of an equation, the width of a matrix."""
+    """The brackets of an interval or tuple, the operators of an equation, the width of a matrix; `bare` for words
+    outside of markup, which may be a product of letters."""
 
     @property
     def name(self) -> str:
@@ -34,7 +35,9 @@ class Node:
         return {"list": "set", "union": "interval"}.get(self.kind, self.kind)
 
 
-_MATRIX = re.compile(r"\\begin\{(?P<name>[pbvBV]?matrix|array|smallmatrix)\}(?:\{[clr|]*\})?(?P<body>.*)\\end\{(?P=name)\}", re.S)
+_MATRIX = re.compile(
+    r"\\begin\{(?P<name>[pbvBV]?matrix|array|smallmatrix)\}(?:\{[clr|]*\})?(?P<body>.*)\\end\{(?P=name)\}", re.S
+)
 _OPERATOR = re.compile(
     r"\\(?:le|leq|leqslant|ge|geq|geqslant|lt|gt|ne|neq|approx|equiv|simeq)(?![a-zA-Z])|[<>!]=|[=<>]"
 )
@@ -42,8 +45,10 @@ _SPELLING = {
     "le": "<=", "leq": "<=", "leqslant": "<=", "ge": ">=", "geq": ">=", "geqslant": ">=", "lt": "<", "gt": ">",
     "ne": "!=", "neq": "!=", "approx": "~", "simeq": "~", "equiv": "=",
 }  # fmt: skip
-_AND = re.compile(r"\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:and|or|y)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])")
-_BRACKETS = {"(": ")", "[": "]", "{": "}"}
+_AND = re.compile(
+    r"\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:and|or|y)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])"
+)
+_EITHER_SIGN = re.compile(r"\\[pm][pm](?![a-zA-Z])")
 _MEMBER = re.compile(r"^\(?\s*[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?\s*(?:,\s*[a-zA-Z]\s*)*\)?\s*\\in(?![a-zA-Z])\s*")
 
 
@@ -66,7 +71,7 @@ def _read(text: str, letters: bool, depth: int) -> Node:
     if leaf.kind != "expression" or depth > _DEEPEST or leaf.unit is not None:
         return leaf
     text = re.sub(r"(?<!\\)\$", "", _MEMBER.sub("", text)).strip()
-    if "\\pm" in text or "\\mp" in text:
+    if _EITHER_SIGN.search(text):
         plus, minus = _both_signs(text)
         return Node("list", squeezed(text), parts=(_read(plus, letters, depth + 1), _read(minus, letters, depth + 1)))
     for divider in (";", ","):
@@ -130,22 +135,24 @@ def _leaf(text: str, letters: bool) -> Node:
         return Node("number", squeezed(core), number=number, unit=unit)
     words = read_words(text)
     if words is not None:
-        return Node("text", words)
+        return Node("text", words, ends="" if "\\" in text else "bare")
     if unit is not None and not _split_any(core):
         return Node("expression", squeezed(core), unit=unit)
     return Node("expression", squeezed(text))
 
 
 def _split_any(text: str) -> bool:
-    return len(_split(text, ",")) > 1 or len(_split(text, ";")) > 1 or _sides(text) is not None or bool(_AND.search(text))
+    return (
+        len(_split(text, ",")) > 1 or len(_split(text, ";")) > 1 or _sides(text) is not None or bool(_AND.search(text))
+    )
 
 
 def _list(text: str, parts: list[Node]) -> Node:
     """A list; `n = 2, 3, 4` names its elements once."""
     first, rest = parts[0], parts[1:]
-    if first.kind == "equation" and all(part.kind not in ("equation", "tuple") for part in rest):
-        if is_name(first.parts[0].text) and set(first.ends) == {"="}:
-            parts[0] = first.parts[-1]
+    named = first.kind == "equation" and set(first.ends) == {"="} and is_name(first.parts[0].text)
+    if named and all(part.kind not in ("equation", "tuple") for part in rest):
+        parts[0] = first.parts[-1]
     return Node("list", squeezed(text), parts=tuple(parts))
 
 
@@ -242,9 +249,11 @@ def _unwrapped(text: str) -> str:
     return text
 
 
-_NAME = re.compile(r"\\?[a-zA-Z]+'*|_(?:\{[^{}]*\}|\w)|[|(){}\s,:/']|\\(?:frac|angle|triangle|overline|widehat|mathrm|text)")
+_NAME = re.compile(
+    r"\\?[a-zA-Z]+'*|_(?:\{[^{}]*\}|\w)|[|(){}\s,:/']|\\(?:frac|angle|triangle|overline|widehat|mathrm|text)"
+)
 
 
 def is_name(text: str) -> bool:
-    """Whether a left side names what the right side is: `x`, `a_{3}`, `f(x)`, `(p,q)`, `|AB|`, `S_1:S`; not `2x + z`."""
+    """Whether a left side names what the right side is: `x`, `a_{3}`, `f(x)`, `(p,q)`, `|AB|`; not `2x + z`."""
     return bool(text) and not _NAME.sub("", text)

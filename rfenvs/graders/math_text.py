@@ -15,20 +15,24 @@ LONGEST_NUMBER = 1000
 """Digits and exponents beyond this are left to the worker, and refused there."""
 
 _SAME = str.maketrans(
-    {"−": "-", "–": "-", "—": "-", "×": "\\times ", "·": "\\cdot ", "÷": "/", "⁄": "/", "π": "\\pi ", "∞": "\\infty ",
-     "√": "\\sqrt", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "∅": "\\emptyset ",
-     "°": "^\\circ ", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "’": "'", "“": '"', "”": '"',
-     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "＝": "=", "，": ", ", "（": "(", "）": ")"}
+    {"−": "-", "–": "-", "—": "-", "×": "\\times ", "·": "\\cdot ", "÷": "/", "⁄": "/", "π": "\\pi ", "√": "\\sqrt",
+     "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ",
+     "∅": "\\emptyset ", "°": "^\\circ ", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "’": "'",
+     "“": '"', "”": '"', "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "＝": "=", "，": ", ", "（": "(",
+     "）": ")"}
 )  # fmt: skip
 _SPACING = re.compile(
-    r"(?<!\\)\\!\s*|(?<!\\)\\[,;:> ]|\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![a-zA-Z])|~"
+    r"\s*(?<!\\)\\!\s*|(?<!\\)\\[,;:> ]|~|"
+    r"\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![a-zA-Z])"
 )
 _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z{}])")
 _SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![a-zA-Z])\.?")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _BARE_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d|\{)|\{([^{}]*)\}\s*(\d))")
 _BARE_ROOT = re.compile(r"\\sqrt\s*(\d)(?![\d\w])")
-_TEXT_NAMES = r"text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox|hbox|operatorname|textup|texttt|rm|bf"
+_TEXT_NAMES = (
+    r"text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox|hbox|operatorname|textup|texttt|rm|bf"
+)
 _TEXT = re.compile(rf"\\(?:{_TEXT_NAMES})\s*\{{([^{{}}]*)\}}")
 _DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _BOXES = re.compile(r"\\f?boxed\s*\{")
@@ -50,15 +54,15 @@ def tidy(text: str) -> str:
             text = _TRAILING.sub("", text)
         for left, right in _DELIMITERS:
             inner = text[len(left) : -len(right)]
-            if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right) and left not in inner:
-                if not inner.endswith("\\"):
-                    text = inner.strip()
+            long = len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right)
+            if long and left not in inner and not inner.endswith("\\"):
+                text = inner.strip()
         box = _BOXES.match(text)
         if box and closing(text, box.end() - 1) == len(text) - 1:
             text = text[box.end() : -1].strip()
         if text == before:
             break
-    text = _SIZES.sub("", _SPACING.sub(lambda match: "" if match[0].startswith("\\!") else " ", text))
+    text = _SIZES.sub("", _SPACING.sub(lambda match: "" if "\\!" in match[0] else " ", text))
     text = _FRACTIONS.sub(r"\\frac", text).replace("\\degree", "^\\circ").replace("^{\\circ}", "^\\circ")
     if (marked := _TEXT.fullmatch(text)) and marked[1].strip(" .()")[:1] in "+-.0123456789":
         text = marked[1].strip()
@@ -111,11 +115,13 @@ def _digits_meet(match: re.Match[str]) -> bool:
     return before.isalnum() and following.isalnum()
 
 
-# --- numbers -----------------------------------------------------------------------------------------------------
+# --- numbers ---------------------------------------------------------------------------------------------------------
 
 _INTEGER = r"(?:[1-9]\d{0,2}(?:(?:,|\{,\})\d{3})+|[1-9]\d{0,2}(?: \d{3})+|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
-_POWER_OF_TEN = r"(?:[eE]\s*(?P<e>[+-]?\d+)|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*(?P<p>[+-]?\d+)\s*\}|(?P<q>\d)))"
+_POWER_OF_TEN = (
+    r"(?:[eE]\s*(?P<e>[+-]?\d+)|\s*(?:\\times|\\cdot|\*|x)\s*10\s*\^\s*(?:\{\s*(?P<p>[+-]?\d+)\s*\}|(?P<q>\d)))"
+)
 _PLAIN = re.compile(rf"(?P<mantissa>{_DECIMAL}){_POWER_OF_TEN}?")
 _TEN = re.compile(r"10\s*\^\s*(?:\{\s*(?P<p>[+-]?\d+)\s*\}|(?P<q>\d))")
 _REPEATING = re.compile(r"(?P<whole>\d*)\.(?P<head>\d*)\\(?:overline|bar|dot)\s*\{?(?P<tail>\d+)\}?")
@@ -222,7 +228,7 @@ def _decimal(text: str) -> Fraction:
     return Fraction(text + "0" if text.endswith(".") else text)
 
 
-# --- units around a number -----------------------------------------------------------------------------------------
+# --- units around a number -------------------------------------------------------------------------------------------
 
 _CURRENCY_FIRST = re.compile(r"([+-]?\s*)(\\\$|[$€£¥₹])\s*(?=[\d.\\({+-])")
 _PERCENT_LAST = re.compile(r"\s*(?:\\?%|\\text\s*\{\s*\\?%\s*\})$")
@@ -246,7 +252,10 @@ def split_unit(text: str, *, letters: bool = False) -> tuple[str, Unit | None]:
     ('10', '5', ('2x', None), '15')
     """
     if match := _CURRENCY_FIRST.match(text):
-        rest, after = split_unit(text[: match.end(1)] + text[match.end() :], letters=letters)
+        rest = text[: match.end(1)] + text[match.end() :]
+        if _CURRENCY_FIRST.match(rest):
+            return text, None
+        rest, after = split_unit(rest, letters=letters)
         unit = read_unit(match[2].removeprefix("\\"))
         return rest, after if after is not None and after.known and after.dimension[0][0] != "percent" else unit
     if match := _PERCENT_LAST.search(text):
@@ -279,14 +288,16 @@ def split_unit(text: str, *, letters: bool = False) -> tuple[str, Unit | None]:
     return text, None
 
 
-# --- words ---------------------------------------------------------------------------------------------------------
+# --- words -----------------------------------------------------------------------------------------------------------
 
 _CHOICE = re.compile(r"\(?\s*([A-Za-z])\s*\)?")
+_BARE_WORDS = re.compile(r"[^\W\d_]{3,}(?:[ '-][^\W\d_]{2,})*")
 _WORDS = re.compile(r"[^\W\d_][^\W\d_'-]*(?:[ ,.'-]+[^\W\d_'-]+)*")
-_FUNCTIONS = frozenset(
+_NO_WORDS = (
     "sin cos tan cot sec csc log ln exp lim max min gcd lcm mod det arcsin arccos arctan sqrt pi inf infinity "
-    "sinh cosh tanh and or none".split()
+    "sinh cosh tanh and or"
 )
+_FUNCTIONS = frozenset(_NO_WORDS.split())
 
 
 def read_words(text: str) -> str | None:
@@ -300,9 +311,7 @@ def read_words(text: str) -> str | None:
     choice = _CHOICE.fullmatch(plain)
     if choice and (marked or plain.startswith("(")):
         return choice[1].casefold()
-    if not _WORDS.fullmatch(plain):
-        return None
     folded = plain.casefold()
     if marked:
-        return folded
-    return None if len(plain) < 3 or folded in _FUNCTIONS else folded
+        return folded if _WORDS.fullmatch(plain) else None
+    return folded if _BARE_WORDS.fullmatch(plain) and folded not in _FUNCTIONS else None

@@ -28,9 +28,7 @@ MEMORY_BYTES = 2 * 2**30
 START_S = 120.0
 """Longest time a worker may take to import sympy, in seconds; a few on a quiet machine."""
 _GRACE_S = 1.0
-_BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rfenvs.graders.math_worker import main; main()"
-)
+_BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from rfenvs.graders.math_worker import main; main()"
 
 
 class WorkerDied(Exception):
@@ -58,6 +56,11 @@ class Worker:
     def pid(self) -> int:
         """The process id."""
         return self._process.pid
+
+    @property
+    def lives(self) -> bool:
+        """Whether the process has not ended."""
+        return self._process.poll() is None
 
     def compare(self, gold: str, answer: str, timeout_s: float) -> Comparison:
         """Compare, or kill the process.
@@ -142,7 +145,7 @@ class Pool:
             except BaseException:
                 self._drop(worker)
                 raise
-            if comparison.outcome is Outcome.CRASHED or (comparison.outcome is Outcome.TIMEOUT and not worker_lives(worker)):
+            if not worker.lives or comparison.outcome is Outcome.CRASHED:
                 self._drop(worker)
                 worker = self._start()  # imports while nobody waits
             with self._lock:
@@ -169,7 +172,13 @@ class Pool:
 
     def _take(self) -> Worker:
         with self._lock:
-            return self._idle.pop() if self._idle else self._start_locked()
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.lives:
+                    return worker
+                worker.kill()
+                self._all.discard(worker)
+            return self._start_locked()
 
     def _start(self) -> Worker:
         with self._lock:
@@ -189,11 +198,6 @@ class Pool:
         """In a forked child: the workers are the parent's."""
         for worker in self._all:
             worker.forget()
-
-
-def worker_lives(worker: Worker) -> bool:
-    """Whether the process has not ended."""
-    return worker._process.poll() is None
 
 
 _shared: Pool | None = None
