@@ -265,7 +265,7 @@ def _read(
     """The problems of a file, and what was left out; a file of another size or time is another file.
 
     `check` is False for pinned files and the packaged sample, whose gold answers are known to be sound: checking 500
-    of all kinds takes some 15 s, since most need computer algebra.
+    of all kinds takes seconds, since many need computer algebra.
     """
     layout = _layout(path)
     problems: list[Problem] = []
