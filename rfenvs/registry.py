@@ -30,6 +30,7 @@ TABLE = (
     Row("rfenvs/Judge-v0", "rfenvs.envs.judge:JudgeEnv"),
     Row("rfenvs/BFCL-v0", "rfenvs.envs.bfcl:BFCLEnv"),
     Row("rfenvs/ToolAlpaca-v0", "rfenvs.envs.toolalpaca:ToolAlpacaEnv"),
+    Row("rfenvs/Math-v0", "rfenvs.envs.math:MathEnv"),
 )
 
 

@@ -30,6 +30,7 @@ KWARGS = {
         {"data": "sample", "leak_level": 3, "mode": "failed_only"},
         {"data": "sample", "leak_level": 3, "mode": "rubric_only"},
     ],
+    "rfenvs/Math-v0": [{"data": "sample", "answer": answer} for answer in ("box", "any")],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
     "rfenvs/SciKnow-v0": [{"data": "sample"}],
     "rfenvs/ToolCall-v0": [
