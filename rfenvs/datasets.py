@@ -39,6 +39,8 @@ DATA_DIR = "RFENVS_DATA_DIR"
 TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
+    "tau2_telecom": "rfenvs.envs.tau2.data:TELECOM",
+    "tau2_mock": "rfenvs.envs.tau2.data:MOCK",
 }
 """Data sets that `python -m rfenvs.datasets` knows, named so that nothing is imported before it is asked for."""
 

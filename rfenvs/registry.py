@@ -23,6 +23,7 @@ TABLE = (
     Row("rfenvs/ToolCall-v0", "rfenvs.envs.toolcall:ToolCallEnv"),
     Row("rfenvs/LiveCodeBench-v6", "rfenvs.envs.livecodebench:LiveCodeBenchEnv"),
     Row("rfenvs/HumanEval-v0", "rfenvs.envs.humaneval:HumanEvalEnv"),
+    Row("rfenvs/Tau2Solo-v0", "rfenvs.envs.tau2_solo:Tau2SoloEnv"),
 )
 
 

@@ -21,6 +21,7 @@ from rfenvs.registry import TABLE, register
 KWARGS = {
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
+    "rfenvs/Tau2Solo-v0": [{"data": "sample", "domain": domain} for domain in ("telecom", "mock")],
     "rfenvs/ToolCall-v0": [
         {"level": level, "feedback": feedback} for level in (1, 2, 3, 4) for feedback in ("hint", "expected")
     ],

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from rfenvs.datasets import DataFile, DatasetSpec, Located, Source, locate, sha256
 from rfenvs.envs.tau2.mock import MockDb, MockUserDb, MockWorld
 from rfenvs.envs.tau2.phone_records import PhoneDb
-from rfenvs.envs.tau2.rows import TaskRow, obstacle
+from rfenvs.envs.tau2.rows import TaskRow, check_names, obstacle
 from rfenvs.envs.tau2.telecom import TelecomWorld
 from rfenvs.envs.tau2.telecom_records import TelecomDb
 from rfenvs.envs.tau2.toolkit import World
@@ -119,12 +119,16 @@ def load(domain: Domain, data: str | None, task_set: TaskSet, policy: Policy) ->
     """
     located, files = _find(domain, data, _names(domain, task_set, policy))
     tasks = list(files)[-1]
+    world = _world(domain, files)
     rows, excluded, seen = [], {}, set()
     for row in read_rows(files[tasks], SPECS[domain].columns):
         try:
             task = TaskRow.model_validate(row.values)
+            check_names(world, task)
         except ValidationError as error:
             raise DataError(f"{tasks}, row {row.line}: {_first(error)}.") from error
+        except LookupError as error:
+            raise DataError(f"{tasks}, row {row.line}: {error.args[0]}") from error
         if task.id in seen:
             raise DataError(f"{tasks}, row {row.line}: the id {task.id!r} is given twice.")
         seen.add(task.id)
@@ -142,7 +146,7 @@ def load(domain: Domain, data: str | None, task_set: TaskSet, policy: Policy) ->
         excluded=excluded,
         revision=located.revision,
         source=located.source,
-        _world=pickle.dumps(_world(domain, files), pickle.HIGHEST_PROTOCOL),
+        _world=pickle.dumps(world, pickle.HIGHEST_PROTOCOL),
     )
 
 

@@ -91,6 +91,20 @@ def obstacle(row: TaskRow) -> str | None:
     return None
 
 
+def check_names(world: World, row: TaskRow) -> None:
+    """Make sure that the world has every function that a row names.
+
+    Raises:
+        LookupError: It has not.
+    """
+    criteria = row.evaluation_criteria or Criteria()
+    for call in (*(row.initial_state.initialization_actions or ()), *(criteria.env_assertions or ())):
+        world.sides[call.env_type].method(call.func_name)
+    for action in criteria.actions or ():
+        if action.name not in world.tools:
+            raise LookupError(f"There is no tool {action.name!r}.")
+
+
 def start(world: World, row: TaskRow) -> World:
     """Put a fresh world into the task's initial state.
 
