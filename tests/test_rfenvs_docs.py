@@ -16,6 +16,7 @@ PAGES = [
     "environments/toolcall.md",
     "environments/livecodebench.md",
     "environments/humaneval.md",
+    "environments/tau2-solo.md",
 ]
 TRANSCRIPT = re.compile(r"```transcript ([^\n]*)\n(.*?)```", re.DOTALL)
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from rfenvs.envs.tau2.data import load
+from rfenvs.envs.tau2.data import SPECS, load
 from rfenvs.envs.tau2.evaluate import evaluate
 from rfenvs.envs.tau2.rows import TaskRow, start
 from rfenvs.envs.tau2.toolkit import ToolError, World, text_of
+from rfenvs.envs.tau2_solo import Tau2SoloEnv
 from rfenvs.graders.call_syntax import Call
 
 pytestmark = pytest.mark.peer
@@ -138,6 +139,16 @@ def test_solutions_give_the_same_results_and_databases(peer: Peer) -> None:
             agree(ours, theirs, Call(action.name, dict(action.arguments)))
 
 
+def test_every_solution_is_worth_1_and_closing_at_once_is_not(telecom: Peer) -> None:
+    env = Tau2SoloEnv(data=str(telecom.folder), task_set="full")
+    assert (env.num_tasks("train"), env.num_tasks("test"), env.excluded) == (2245, 40, {})
+    tasks = [env.task(split, index) for split in env.splits for index in range(env.num_tasks(split))]
+    assert [task.id for task in tasks if task.flags] == []
+    base = Tau2SoloEnv(data=str(telecom.folder))
+    assert (base.num_tasks("train"), base.num_tasks("test")) == (74, 40)
+    assert base.data_revision == SPECS["telecom"].revision, "the files have the pinned hashes"
+
+
 def values(world: World, rng: random.Random) -> dict[str, list[Any]]:
     """Values for arguments by name: mostly ones that exist, some that do not."""
     state = world.state()["assistant"]
@@ -171,7 +182,9 @@ def random_calls(world: World, row: TaskRow, rng: random.Random, count: int) -> 
     tools = list(world.tools.values())
     options = values(world, rng)
     # Where the line and its customer match, more happens.
-    owners = [(c["customer_id"], line) for c in world.state()["assistant"].get("customers", ()) for line in c["line_ids"]]
+    owners = [
+        (c["customer_id"], line) for c in world.state()["assistant"].get("customers", ()) for line in c["line_ids"]
+    ]
     for _ in range(count):
         kind = rng.random()
         if golds and kind < 0.2:
@@ -221,9 +234,11 @@ def test_assertions_and_broken_states_agree(telecom: Peer) -> None:
         ("user", "turn_roaming_off", {}), ("user", "turn_data_saver_mode_on", {}),
         ("user", "turn_data_saver_mode_off", {}), ("user", "unseat_sim_card", {}), ("user", "break_vpn", {}),
         ("user", "break_apn_settings", {}), ("user", "break_apn_mms_setting", {}),
-        ("user", "simulate_network_search", {}), ("user", "remove_app_permission", {"app_name": "messaging", "permission": "Sms"}),
+        ("user", "simulate_network_search", {}),
+        ("user", "remove_app_permission", {"app_name": "messaging", "permission": "Sms"}),
         ("user", "remove_app_permission", {"app_name": "maps", "permission": "sms"}),
-        ("user", "set_wifi_calling", {"enabled": True, "mms_over_wifi": True}), ("user", "set_wifi_calling", {"enabled": False}),
+        ("user", "set_wifi_calling", {"enabled": True, "mms_over_wifi": True}),
+        ("user", "set_wifi_calling", {"enabled": False}),
         ("user", "connect_vpn", {}), ("user", "disconnect_vpn", {}), ("user", "toggle_wifi", {}),
         ("assistant", "set_data_usage", {"customer_id": "C1001", "line_id": "L1002", "data_used_gb": 15.1}),
         ("assistant", "set_data_usage", {"customer_id": "C1001", "line_id": "L1002", "data_used_gb": 1.0}),
@@ -243,7 +258,8 @@ def test_assertions_and_broken_states_agree(telecom: Peer) -> None:
         *(("user", "assert_internet_speed", {"expected_speed": speed, "expected_desc": word})
           for speed, word in ((200, "excellent"), (0, None), (0, "poor"), (1, "good"))),
         ("user", "assert_internet_not_excellent", {}),
-        ("assistant", "assert_data_refueling_amount", {"customer_id": "C1001", "line_id": "L1002", "expected_amount": 1}),
+        ("assistant", "assert_data_refueling_amount",
+         {"customer_id": "C1001", "line_id": "L1002", "expected_amount": 1}),
         ("assistant", "assert_line_status", {"customer_id": "C1001", "line_id": "L1002", "expected_status": "Active"}),
         ("assistant", "assert_overdue_bill_exists", {"customer_id": "C1001", "overdue_bill_id": "B77"}),
         ("assistant", "assert_no_overdue_bill", {"overdue_bill_id": "B77"}),
@@ -251,6 +267,10 @@ def test_assertions_and_broken_states_agree(telecom: Peer) -> None:
     assert {name for _, name, _ in checks} == {
         name for side in telecom.data.world().sides.values() for name in side.assertions
     }
+    looks = (
+        "check_status_bar", "run_speed_test", "check_vpn_status", "check_network_status", "check_sim_status",
+        "check_wifi_status", "check_apn_settings", "check_app_status", "check_payment_request",
+    )  # fmt: skip
     from tau2.data_model.tasks import EnvFunctionCall
 
     seen = set()
@@ -270,8 +290,7 @@ def test_assertions_and_broken_states_agree(telecom: Peer) -> None:
                 other = outcome(lambda: theirs.run_env_function_call(step))  # noqa: B023
                 assert mine == other, (seed, name)
                 seen.add((name, mine))
-            for name in ("check_status_bar", "run_speed_test", "check_vpn_status", "check_network_status", "check_sim_status",
-                         "check_wifi_status", "check_apn_settings", "check_app_status", "check_payment_request"):  # fmt: skip
+            for name in looks:
                 arguments = {"app_name": "messaging"} if name == "check_app_status" else {}
                 agree(ours, theirs, Call(name, arguments))
     assert {name for name, held in seen if held is True} == {name for _, name, _ in checks}
@@ -296,7 +315,9 @@ def test_rewards_agree(peer: Peer, seed: int) -> None:
         if damage == "lost":
             del calls[rng.randrange(len(calls))]
         elif damage == "random":
-            calls = [call for call in random_calls(peer.data.world(), row, rng, 4) if "C1002" not in call.arguments.values()]
+            calls = [
+                call for call in random_calls(peer.data.world(), row, rng, 4) if "C1002" not in call.arguments.values()
+            ]
         ours, theirs = peer.pair(row)
         messages: list[Any] = []
         valid = []

@@ -216,7 +216,7 @@ class Tau2SoloEnv(TextEnv):
         return [*_calls(task.data["row"]), "done()"]
 
     def wrong_answers(self, task: Task) -> list[str]:
-        """Closing at once, a call of the solution that is never closed, all of it in the reply that closes, and text."""
+        """Closing at once, a first call without an end, the whole solution in the reply that closes it, and text."""
         calls = _calls(task.data["row"])
         return ["done()", *calls[:1], "\n".join([*calls, "done()"]), "close_ticket()", "The ticket is resolved."]
 

@@ -40,7 +40,9 @@ def _ticket(
     name, number, _ = customer
     start = [("set_user_info", {"name": name, "phone_number": number}), *broken]
     handed = any(tool == _HANDED for tool, _ in solution)
-    actions = [{"action_id": f"{id}-{i}", "name": tool, "arguments": arguments} for i, (tool, arguments) in enumerate(solution)]
+    actions = [
+        {"action_id": f"{id}-{i}", "name": tool, "arguments": arguments} for i, (tool, arguments) in enumerate(solution)
+    ]
     for action in actions:
         if action["name"] == _HANDED:
             action["compare_args"] = []
@@ -70,7 +72,8 @@ def telecom() -> list[dict[str, Any]]:
     return [
         t("airplane", _INES, none, [("turn_airplane_mode_on", {})], [("toggle_airplane_mode", {})], [_SERVICE]),
         t("sim-out", _TOMAS, none, [("unseat_sim_card", {})], [("reseat_sim_card", {})], [_SERVICE]),
-        t("apn", _INES, none, [("break_apn_settings", {})], [("reset_apn_settings", {}), ("reboot_device", {})], [_SERVICE]),
+        t("apn", _INES, none, [("break_apn_settings", {})],
+          [("reset_apn_settings", {}), ("reboot_device", {})], [_SERVICE]),
         t("pin", _TOMAS, none, [("lock_sim_card", {"mode": "pin"})],
           [(_HANDED, {"summary": "The SIM card is locked with a PIN."})],
           [("assert_service_status", {"expected_status": "no_service"})]),
@@ -86,7 +89,8 @@ def telecom() -> list[dict[str, Any]]:
           [("send_payment_request", {"customer_id": "C2", "bill_id": "B9"}), ("make_payment", {}),
            ("resume_line", tomas), ("reboot_device", {})], low),
         t("contract-over", _TOMAS, none,
-          [("suspend_line_for_overdue_bill", {**tomas, **overdue, "contract_ended": True}), ("simulate_network_search", {})],
+          [("suspend_line_for_overdue_bill", {**tomas, **overdue, "contract_ended": True}),
+           ("simulate_network_search", {})],
           [(_HANDED, {"summary": "The contract of the line has ended."})],
           [("assert_service_status", {"expected_status": "no_service"})]),
         t("data-off", _TOMAS, no_data, [("turn_data_off", {})], [("toggle_data", {})], [_DATA]),
@@ -120,7 +124,8 @@ def telecom() -> list[dict[str, Any]]:
           [("reset_apn_settings", {}), ("reboot_device", {})], [_MMS]),
         t("pictures-wifi", _TOMAS, no_mms, [("set_wifi_calling", {"enabled": True, "mms_over_wifi": True})],
           [("toggle_wifi_calling", {})], [_MMS]),
-        t("pictures-storage", _INES, no_mms, [("remove_app_permission", storage)], [("grant_app_permission", storage)], [_MMS]),
+        t("pictures-storage", _INES, no_mms, [("remove_app_permission", storage)],
+          [("grant_app_permission", storage)], [_MMS]),
         t("pictures-both", _TOMAS, no_mms, [("remove_app_permission", sms), ("remove_app_permission", storage)],
           [("grant_app_permission", sms), ("grant_app_permission", storage)], [_MMS]),
     ]  # fmt: skip
@@ -129,9 +134,12 @@ def telecom() -> list[dict[str, Any]]:
 def mock() -> list[dict[str, Any]]:
     """Tickets about a task list; their databases must come out as after the solution."""
 
-    def ticket(id: str, text: str, *solution: tuple[str, dict[str, Any]], basis: tuple[str, ...] = ("DB",)) -> dict[str, Any]:
+    def ticket(
+        id: str, text: str, *solution: tuple[str, dict[str, Any]], basis: tuple[str, ...] = ("DB",)
+    ) -> dict[str, Any]:
         actions: list[dict[str, Any]] = [
-            {"action_id": f"{id}-{i}", "name": tool, "arguments": arguments} for i, (tool, arguments) in enumerate(solution)
+            {"action_id": f"{id}-{i}", "name": tool, "arguments": arguments}
+            for i, (tool, arguments) in enumerate(solution)
         ]
         for action in actions:
             if action["name"] == _HANDED:
@@ -143,7 +151,8 @@ def mock() -> list[dict[str, Any]]:
     ferns = ("update_task_status", {"task_id": "task_1", "status": "completed"})
     books = ("update_task_status", {"task_id": "task_2", "status": "pending"})
     counted = ticket("make-two", "Bo needs two tasks: 'Call the dentist', then 'Buy stamps'.", call,
-                     ("create_task", {"user_id": "bo", "title": "Buy stamps"}), basis=("DB", "ENV_ASSERTION"))  # fmt: skip
+                     ("create_task", {"user_id": "bo", "title": "Buy stamps"}),
+                     basis=("DB", "ENV_ASSERTION"))  # fmt: skip
     counted["evaluation_criteria"]["env_assertions"] = [
         _call("assert_number_of_tasks", {"user_id": "bo", "expected_number": 2})
     ]
@@ -155,7 +164,8 @@ def mock() -> list[dict[str, Any]]:
         ticket("swap", "Ada has watered the ferns, but the books are still here.", ferns, books),
         ticket("dismiss", "Ada has seen the notification n1, and wants it marked as read.",
                ("dismiss_notification", {"notification_id": "n1"})),
-        ticket("finish-and-dismiss", "Ada has watered the ferns and wants the notification about it marked as read.", ferns,
+        ticket("finish-and-dismiss", "Ada has watered the ferns and wants the notification about it marked as read.",
+               ferns,
                ("dismiss_notification", {"notification_id": "n1"})),
         ticket("delete", "Ada wants the task about the ferns deleted.",
                (_HANDED, {"summary": "Delete task_1."}), basis=("DB", "ACTION")),

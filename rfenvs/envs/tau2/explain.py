@@ -128,7 +128,9 @@ def _extra(world: World, made: Sequence[Made], actions: Sequence[Action]) -> lis
 def _reference(outcome: Outcome, actions: Sequence[Action]) -> Item:
     calls = [write_call(action.name, action.arguments) for action in actions]
     lines = ["A solution: " + "; ".join([*calls, "done()"])]
-    lines += [f"Failed: {write_call(check.func_name, check.arguments)} is {check.assert_value}" for check in outcome.failed]
+    lines += [
+        f"Failed: {write_call(check.func_name, check.arguments)} is {check.assert_value}" for check in outcome.failed
+    ]
     lines += [f"To be told: {fact}" for fact in outcome.untold]
     for entry in outcome.differences[:_MOST]:
         lines.append(f"{entry.place}: {_short(entry.found)} instead of {_short(entry.wanted)}")

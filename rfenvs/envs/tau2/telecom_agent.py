@@ -59,7 +59,9 @@ class TelecomAgent(Toolkit[TelecomDb]):
 
     # Tools that look.
 
-    @tool("read", "Find a customer by the contact number or the number of a line.", phone_number=_text("Such a number."))
+    @tool(
+        "read", "Find a customer by the contact number or the number of a line.", phone_number=_text("Such a number.")
+    )
     def get_customer_by_phone(self, phone_number: str) -> Customer:
         """The first customer with that number."""
         for customer in self.db.customers:
@@ -88,7 +90,11 @@ class TelecomAgent(Toolkit[TelecomDb]):
             if customer.full_name.lower() == full_name.lower() and customer.date_of_birth == dob
         ]
 
-    @tool("read", "Look up a customer, line, device, bill or plan by id.", id=_text("The id; its first letter says which."))
+    @tool(
+        "read",
+        "Look up a customer, line, device, bill or plan by id.",
+        id=_text("The id; its first letter says which."),
+    )
     def get_details_by_id(self, id: str) -> Record:
         """The record with that id."""
         if id.startswith("L"):

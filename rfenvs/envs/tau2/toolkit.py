@@ -121,7 +121,8 @@ class Toolkit(Generic[_Database]):
         self.db = db
 
     def __init_subclass__(cls) -> None:
-        roles = {name: getattr(value, _ROLE) for name, value in vars(cls).items() if hasattr(value, _ROLE)}
+        members = [entry for base in reversed(cls.__mro__) for entry in vars(base).items()]
+        roles = {name: getattr(value, _ROLE) for name, value in members if hasattr(value, _ROLE)}
         cls.tools = {name: role for name, role in roles.items() if isinstance(role, Tool)}
         cls.assertions = {name: role for name, role in roles.items() if isinstance(role, Assertion)}
         cls._setups = frozenset(name for name, role in roles.items() if isinstance(role, _Setup))
