@@ -307,11 +307,11 @@ def test_rewards_agree(peer: Peer, seed: int) -> None:
     raw = {row["id"]: row for row in json.loads((peer.folder / "tasks.json").read_text(encoding="utf-8"))}
     rng = random.Random(seed)
     paid = set()
-    for row in rng.sample(peer.rows, min(40, len(peer.rows))):
+    for number, row in enumerate(rng.sample(peer.rows, min(40, len(peer.rows)))):
         criteria = row.evaluation_criteria
         assert criteria is not None
         calls = [Call(action.name, dict(action.arguments)) for action in criteria.actions or ()]
-        damage = rng.choice(("none", "lost", "random"))
+        damage = ("none", "lost", "none", "random")[number % 4]
         if damage == "lost":
             del calls[rng.randrange(len(calls))]
         elif damage == "random":
@@ -321,12 +321,12 @@ def test_rewards_agree(peer: Peer, seed: int) -> None:
         ours, theirs = peer.pair(row)
         messages: list[Any] = []
         valid = []
-        for number, call in enumerate(calls):
+        for place, call in enumerate(calls):
             mine, (text, _) = ours.call(call), answer(theirs, call)
             valid += [call] if mine.fault in ("", "refused") else []
-            request = ToolCall(id=str(number), name=call.name, arguments=call.arguments, requestor="assistant")
+            request = ToolCall(id=str(place), name=call.name, arguments=call.arguments, requestor="assistant")
             messages.append(AssistantMessage(role="assistant", content=None, tool_calls=[request]))
-            messages.append(ToolMessage(id=str(number), role="tool", content=text, requestor="assistant"))
+            messages.append(ToolMessage(id=str(place), role="tool", content=text, requestor="assistant"))
         task = Task.model_validate(raw[row.id])
         try:
             wanted = EnvironmentEvaluator.calculate_reward(peer.fresh, task, messages, solo_mode=True).reward
