@@ -1,4 +1,5 @@
-"""The command line: ``rfenvs list | play | validate | eval | check-teacher | train | report | doctor``.
+"""The command line: ``rfenvs list | play | validate | data | eval | regrade | check-teacher | train | report |
+doctor``.
 
 Commands that need torch import it when they run; the others work with the core install.
 """
@@ -14,8 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import SetupError
+from rfenvs import data_command
+from rfenvs.dataset_spec import DataUnavailable
+from rfenvs.rows import DataError
 from sandboxes import SandboxUnavailable
 
+_MOST_CHANGES = 20
 Command = Callable[[argparse.Namespace, list[str]], int]
 
 
@@ -79,16 +84,26 @@ def _parser() -> argparse.ArgumentParser:
     validate.add_argument("-n", type=int, default=50, help="tasks")
     validate.add_argument("--kwargs", default="{}", help="environment arguments, as YAML")
 
+    data = add("data", _data, "list, fetch and verify the data sets of the environments")
+    data_command.add_arguments(data)
+
     for name, function, help in (
         ("train", _train, "train a model with a recipe; interrupted, the same command continues"),
         ("check-teacher", _check, "compare student and teacher on the same tasks, before training"),
-        ("eval", _eval, "measure a model's held-out success, without training"),
+        ("eval", _eval, "measure a policy's success on an environment, and keep its attempts"),
     ):
         made = add(name, function, help, settings=True)
         made.add_argument("--fresh", action="store_true", help="delete what an earlier run left in run_dir")
         made.add_argument("--env", dest="env_id", help="short for --env.id")
         made.add_argument("--model", dest="model_name", help="short for --model.name")
         made.add_argument("-h", "--help", action="store_true", dest="teach", help="every setting")
+        if name == "eval":
+            _eval_arguments(made)
+
+    regrade = add("regrade", _regrade, "grade stored attempts again, without a model")
+    regrade.add_argument("traces", type=Path, help="trajectories.jsonl, or the directory that holds it")
+    regrade.add_argument("--kwargs", default="{}", help="environment arguments in place of the stored ones, as YAML")
+    regrade.add_argument("-o", "--output", type=Path, help="write the rows with their new grades here")
 
     report = add("report", _report, "write report.html of a run")
     report.add_argument("run", type=Path, help="run directory")
@@ -182,6 +197,43 @@ def _validate(known: argparse.Namespace, rest: list[str]) -> int:
     return int(failed)
 
 
+def _regrade(known: argparse.Namespace, rest: list[str]) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    from agents.report.metrics import jsonable
+    from agents.traces import regrade
+
+    done = unscored = 0
+    changed: list[str] = []
+    quiet = not sys.stderr.isatty()
+    console = Console(stderr=True)
+    lines: list[str] = []
+    rows = regrade(known.traces, _kwargs(known.kwargs))
+    for row in track(rows, "regrading", total=None, console=console, disable=quiet, transient=True):
+        done += 1
+        unscored += not row.new["scored"]
+        if row.changed:
+            changed.append(str(row))
+        if known.output:
+            lines.append(json.dumps(jsonable(row.new), ensure_ascii=False) + "\n")
+    if known.output:
+        known.output.write_text("".join(lines), encoding="utf-8")
+    for line in changed[:_MOST_CHANGES]:
+        print(line)
+    if len(changed) > _MOST_CHANGES:
+        print(f"... and {len(changed) - _MOST_CHANGES} more")
+    print(f"{done} attempts, {len(changed)} with another reward, {unscored} that could not be scored")
+    return 0
+
+
+def _data(known: argparse.Namespace, rest: list[str]) -> int:
+    try:
+        return data_command.run(known)
+    except (DataUnavailable, DataError, ValueError) as error:
+        raise SetupError(str(error)) from error
+
+
 def _report(known: argparse.Namespace, rest: list[str]) -> int:
     from agents.report import write_report
 
@@ -205,7 +257,10 @@ def _configured(known: argparse.Namespace, rest: list[str], default: str | None 
     from agents.config import load, merged, parse_overrides
 
     overrides = parse_overrides(rest)
-    for section, field, value in (("env", "id", known.env_id), ("model", "name", known.model_name)):
+    shorts = [("env", "id", known.env_id), ("model", "name", known.model_name)]
+    shorts += [("eval", name, getattr(known, f"eval_{name}", None)) for name in ("split", "tasks", "attempts")]
+    shorts.append(("env", "kwargs", getattr(known, "env_kwargs", None)))
+    for section, field, value in shorts:
         if value is not None:
             overrides = merged(overrides, {section: {field: value}})
     source = known.recipe or default
@@ -276,20 +331,79 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
     return 1 if result.warnings() else 0
 
 
+def _eval_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--policy", default="model", help="model, gold, junk, or a server: http://host:port/v1")
+    parser.add_argument("--split", dest="eval_split", help="short for --eval.split")
+    parser.add_argument("--tasks", dest="eval_tasks", type=int, help="short for --eval.tasks")
+    parser.add_argument("--attempts", dest="eval_attempts", type=int, help="short for --eval.attempts")
+    parser.add_argument("--kwargs", dest="env_kwargs", type=_kwargs, help="short for --env.kwargs")
+    parser.add_argument("--out", type=Path, help="directory of the traces; default runs/eval-<environment>-<policy>")
+
+
+_EVAL_USAGE = """usage: rfenvs eval [ENV | RECIPE | FILE] [--policy POLICY] [--split test] [--tasks 64] [--attempts 4]
+                   [--kwargs '{level: 2}'] [--out DIR] [--fresh] [--section.field VALUE ...]
+
+Measures how often a policy succeeds at the tasks of an environment, with a 95% interval, and keeps every attempt in
+DIR/trajectories.jsonl, which `rfenvs regrade` can grade again. Interrupted, the same command continues.
+
+POLICY is one of
+  model              the model of --model, in this process: sampled attempts, and a greedy one (the default)
+  gold               the environment's own right answers: what is the best that can be had?
+  junk               random text: what is paid for nothing?
+  http://host/v1     a server that speaks OpenAI's protocol; --model is its name there, OPENAI_API_KEY its key,
+                     --env.workers the number of requests at a time
+"""
+
+
 def _eval(known: argparse.Namespace, rest: list[str]) -> int:
     if known.teach:
+        print(_EVAL_USAGE)
         return _teach(known)
-    config = _configured(known, rest, default="grpo")
-    from agents.rollout import Environments
-    from agents.training.evaluate import evaluate
-    from agents.training.trainer import load_engine
+    import shutil
 
-    environments = Environments(config.env.id, config.eval.split, config.env.kwargs, config.env.workers)
-    engine = load_engine(config)
-    result = evaluate(
-        engine, engine.chat, environments,
-        tasks=config.eval.tasks, attempts=config.eval.attempts, sampling=config.eval_sampling(), seed=config.eval.seed,
-    )  # fmt: skip
-    print(f"{config.env.id} {config.eval.split}: {result.sampled} at temperature {config.eval.temperature:g}, "
-          f"{result.greedy} greedy ({result.sampled.tasks} tasks, {result.sampled.n} attempts)")  # fmt: skip
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from agents import evaluation as evaluations
+    from agents.policies import Server, named
+
+    if known.recipe and known.env_id is None and known.recipe.startswith(("rfenvs/", "rfenvs:")):
+        known.env_id, known.recipe = known.recipe, None
+    config = _configured(known, rest, default="grpo")
+    sampling = config.eval_sampling()
+    policy = None
+    if known.policy != "model":
+        ask = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
+        policy = named(known.policy, lambda url: Server(url, config.model.name, **ask))
+    attempts = 1 if known.policy == "gold" else config.eval.attempts
+    short = "server" if known.policy.startswith("http") else known.policy
+    directory = known.out or Path("runs") / f"eval-{config.env.id.rpartition('/')[2]}-{short}"
+    if known.fresh and (directory / "config.json").is_file():
+        shutil.rmtree(directory)
+    env = {"id": config.env.id, "split": config.eval.split, "kwargs": config.env.kwargs}
+    asks_model = policy is None or isinstance(policy, Server)
+    settings = {"env": env, "policy": known.policy, "seed": config.eval.seed}
+    settings |= {"model": config.model.model_dump(), "sampling": sampling.model_dump()} if asks_model else {}
+    tasks = evaluations.tasks_of(config)
+    run = evaluations.Evaluation(directory, settings)
+    total = len(tasks) * (attempts + (policy is None))
+    if policy is not None:
+        steps = evaluations.sample_text(config, policy, run, tasks, attempts, config.env.workers)
+    else:
+        from agents.training.trainer import load_engine
+
+        steps = evaluations.sample_model(config, load_engine(config), run, tasks)
+    columns = (TextColumn("attempts"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+               TimeRemainingColumn())  # fmt: skip
+    with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        shown = bar.add_task("", total=total, completed=len(run.rows))
+        for made in steps:
+            bar.advance(shown, made)
+    summary = run.finish(tasks)
+    said = f"{config.env.id} {config.eval.split}: {run.estimate(tasks)}"
+    if policy is None:
+        said += f" at temperature {config.eval.temperature:g}, {run.estimate(tasks, greedy=True)} greedy"
+    print(f"{said} ({len(tasks)} tasks, {run.estimate(tasks).n} attempts, {summary['unscored']} could not be scored)")
+    print(f"first complaints: {', '.join(f'{name} {count}' for name, count in summary['feedback'].items())}")
+    print(f"traces: {directory}")
     return 0

@@ -33,7 +33,8 @@ _MEANING = {
 
 def examine() -> str:
     """A report for a person, one finding a line."""
-    from agents.models import PACKAGED, cache_dir
+    from agents.models import PACKAGED
+    from rfenvs.downloads import cache_dir
 
     lines = [f"python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"]
     free = shutil.disk_usage(os.getcwd()).free / 1e9
@@ -73,6 +74,7 @@ def _data_lines() -> list[str]:
 
 def _data_line(spec: DatasetSpec) -> str:
     from rfenvs.datasets import DATA_DIR
+    from rfenvs.downloads import cache_dir, cached
 
     names = spec.default or tuple(entry.path for entry in spec.files)
     root = os.environ.get(DATA_DIR)
@@ -81,19 +83,21 @@ def _data_line(spec: DatasetSpec) -> str:
         if missing:
             return f"-      data {spec.id}: the folder {folder} lacks {', '.join(missing)}: complete or remove it"
         return f"ok     data {spec.id}: {folder}"
+    if not spec.revision:
+        return f"-      data {spec.id}: only the sample is here; set {DATA_DIR} to a folder that holds {spec.id}"
     looked = f"{DATA_DIR}={root}" if root else f"{DATA_DIR}, which is not set,"
-    remedy = f"`python -m rfenvs.datasets fetch {spec.id}`"
-    if find_spec("huggingface_hub"):
-        from huggingface_hub import constants, try_to_load_from_cache
+    remedy = f"`rfenvs data fetch {spec.id}`"
+    cache = str(cache_dir() / "data")
+    if spec.host == "huggingface":
+        if not find_spec("huggingface_hub"):
+            remedy = f"pip install 'rfenvs[hub]', then {remedy}"
+            return f"-      data {spec.id}: only the sample is here; looked in {looked}; {remedy}"
+        from huggingface_hub import constants
 
         cache = constants.HF_HUB_CACHE
-        where = {"repo_type": "dataset", "revision": spec.revision, "cache_dir": cache}
-        if all(isinstance(try_to_load_from_cache(spec.hub_id, name, **where), str) for name in names):
-            return f"ok     data {spec.id}: in the hub's cache, {cache}"
-        looked += f" and the hub's cache, {cache}"
-    else:
-        remedy = f"pip install 'rfenvs[hub]', then {remedy}"
-    return f"-      data {spec.id}: only the sample is here; looked in {looked}; {remedy}"
+    if all(cached(spec, name) for name in names):
+        return f"ok     data {spec.id}: in the cache, {cache}"
+    return f"-      data {spec.id}: only the sample is here; looked in {looked} and the cache, {cache}; {remedy}"
 
 
 def _sandbox_lines() -> list[str]:

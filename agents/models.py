@@ -8,7 +8,6 @@ everything after it is the code path of a hub model.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.errors import SetupError
+from rfenvs.downloads import cache_dir
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,6 @@ PACKAGED = {
         licence="Apache-2.0",
     )
 }
-
-
-def cache_dir() -> Path:
-    """``$RFENVS_CACHE``, else ``$XDG_CACHE_HOME/rfenvs``, else ``~/.cache/rfenvs``."""
-    if explicit := os.environ.get("RFENVS_CACHE"):
-        return Path(explicit)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rfenvs"
 
 
 def resolve(name: str) -> str:

@@ -1,5 +1,7 @@
 """Rows of a data file, one at a time: `.jsonl`, `.jsonl.gz`, `.json` or `.parquet`, checked against named columns.
 
+A `.json` file holds a list of objects, or one object a line, as public data sets have it under that name.
+
 JSON is read with `json` alone, so that dates stay strings and large integers stay integers.
 """
 
@@ -52,7 +54,7 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
     if path.name.endswith(".parquet"):
         rows = _parquet(path, columns)
     elif path.name.endswith(".json"):
-        rows = _json(path)
+        rows = _jsonl(path) if _starts_with_object(path) else _json(path)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         rows = _jsonl(path)
     else:
@@ -64,6 +66,17 @@ def read_rows(path: Path, columns: Columns) -> Iterator[Row]:
         yield row
     if empty:
         raise DataError(f"{path.name} holds no rows.")
+
+
+def count_rows(path: Path) -> int:
+    """Number of rows of a file.
+
+    Raises:
+        DataError, ImportError: As for `read_rows`.
+    """
+    if path.name.endswith(".parquet"):
+        return _parquet_rows(path)
+    return sum(1 for _ in read_rows(path, {}))
 
 
 def row_at(path: Path, offset: int) -> dict[str, Any]:
@@ -132,6 +145,11 @@ def _object(name: str, number: int, line: bytes) -> Any:
         raise DataError(f"{name}, line {number}: not JSON ({error}).") from error
 
 
+def _starts_with_object(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(64).removeprefix(_BOM).lstrip().startswith(b"{")
+
+
 def _json(path: Path) -> Iterator[Row]:
     try:
         rows = json.loads(path.read_bytes().removeprefix(_BOM).decode("utf-8"))
@@ -143,12 +161,17 @@ def _json(path: Path) -> Iterator[Row]:
         yield Row(number, None, values)
 
 
-def _parquet(path: Path, columns: Columns) -> Iterator[Row]:
+def _parquet_rows(path: Path) -> int:
+    pyarrow, parquet = _pyarrow(path)
     try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError as error:
-        raise ImportError(f'{path.name}: parquet files need pyarrow: pip install "rfenvs[hub]".') from error
+        with parquet.ParquetFile(path) as file:
+            return int(file.metadata.num_rows)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise _not_whole(path, error) from error
+
+
+def _parquet(path: Path, columns: Columns) -> Iterator[Row]:
+    pyarrow, parquet = _pyarrow(path)
     try:
         with parquet.ParquetFile(path) as file:
             present = file.schema_arrow.names
@@ -162,4 +185,17 @@ def _parquet(path: Path, columns: Columns) -> Iterator[Row]:
                     number += 1
                     yield Row(number, None, values)
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path.name}: not a whole parquet file ({error}): download it again.") from error
+        raise _not_whole(path, error) from error
+
+
+def _pyarrow(path: Path) -> tuple[Any, Any]:
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise ImportError(f'{path.name}: parquet files need pyarrow: pip install "rfenvs[hub]".') from error
+    return pyarrow, parquet
+
+
+def _not_whole(path: Path, error: Exception) -> DataError:
+    return DataError(f"{path.name}: not a whole parquet file ({error}): download it again.")

@@ -1,4 +1,4 @@
-"""A hub on loopback: the part of the Hugging Face protocol that a download by pinned revision uses."""
+"""A hub on loopback: what a download by pinned revision uses of the Hugging Face hub, and of GitHub's raw files."""
 
 from __future__ import annotations
 
@@ -46,8 +46,10 @@ class _Handler(BaseHTTPRequestHandler):
         hub = self.server
         hub.requests.append((self.command, self.path))
         _, mark, rest = self.path.partition("/resolve/")
+        if not mark:  # as GitHub serves raw files: /owner/name/revision/path
+            rest = self.path.split("/", 3)[-1]
         revision, _, name = rest.partition("/")
-        data = hub.files.get(name) if mark and revision == hub.commit else None
+        data = hub.files.get(name) if revision == hub.commit else None
         if hub.status != 200 or data is None:
             self.send_response(hub.status if hub.status != 200 else 404)
             self.send_header("X-Error-Code", "EntryNotFound")
@@ -89,7 +91,7 @@ def point(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
     """Let downloads go to `url`, with the cache in `cache`, as in a fresh process."""
     from huggingface_hub import constants
 
-    from rfenvs import datasets
+    from rfenvs import datasets, downloads
 
     monkeypatch.setenv("HF_ENDPOINT", url)
     for name in ("HF_HUB_OFFLINE", "RFENVS_DATA_DIR", "HF_HUB_ETAG_TIMEOUT"):
@@ -97,3 +99,6 @@ def point(monkeypatch: pytest.MonkeyPatch, url: str, cache: Path) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
     monkeypatch.setattr(datasets, "_told", {})
+    monkeypatch.setattr(downloads, "unreachable", set())
+    monkeypatch.setenv(downloads.GITHUB_URL, url)
+    monkeypatch.setenv("RFENVS_CACHE", str(cache / "rfenvs"))

@@ -150,7 +150,7 @@ def test_train_and_report_from_the_command_line(tiny_dir, tmp_path, capsys):
     arguments += ["--run_dir", str(run)]
     assert main(arguments) == 0
     assert (run / "report.html").is_file()
-    assert main(["eval", *tiny]) == 0
+    assert main(["eval", *tiny, "--out", str(tmp_path / "eval")]) == 0
     assert "greedy" in capsys.readouterr().out
     assert main([*arguments, "--fresh", "--optim.lr", "1e-4"]) == 0
 

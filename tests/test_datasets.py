@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -19,9 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfenvs import datasets
+from agents.cli import main
+from rfenvs import data_command, datasets, downloads
 from rfenvs.datasets import DataFile, DatasetSpec, DataUnavailable, fetch, locate
-from rfenvs.rows import DataError, read_rows, row_at
+from rfenvs.rows import DataError, count_rows, read_rows, row_at
 
 COLUMNS = {"id": str, "count": int}
 ROWS = [{"id": f"r{i}", "count": i, "when": "2024-01-02", "big": 10**25} for i in range(5)]
@@ -58,10 +60,19 @@ NAMES = ["part/rows.jsonl"]
 # Rows.
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.json"])
-def test_rows_keep_dates_as_strings_and_large_integers_whole(tmp_path, name):
-    data = {"rows.jsonl": TEXT, "rows.jsonl.gz": gzip.compress(TEXT), "rows.json": json.dumps(ROWS).encode()}[name]
-    assert values(put(tmp_path / name, data)) == ROWS
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("rows.jsonl", TEXT),
+        ("rows.jsonl.gz", gzip.compress(TEXT)),
+        ("rows.json", json.dumps(ROWS).encode()),
+        ("rows.json", b"\xef\xbb\xbf \n" + TEXT),
+    ],
+)
+def test_rows_keep_dates_as_strings_and_large_integers_whole(tmp_path, name, data):
+    path = put(tmp_path / name, data)
+    assert values(path) == ROWS
+    assert count_rows(path) == len(ROWS)
 
 
 def test_parquet_rows_come_with_the_named_columns(tmp_path):
@@ -108,7 +119,8 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1343
         ("a.jsonl.gz", gzip.compress(TEXT)[:-20], r"a\.jsonl\.gz is damaged or cut off after line \d"),
         ("a.jsonl.gz", TEXT, r"a\.jsonl\.gz is damaged or cut off after line 0"),
         ("a.json", b"[{}, ", r"a\.json: not JSON, or cut off"),
-        ("a.json", b"{}", r"a\.json: expected a list of objects, got dict"),
+        ("a.json", b"7", r"a\.json: expected a list of objects, got int"),
+        ("a.json", TEXT + b"[1]\n", r"a\.json, line 6: expected an object, got list"),
         ("a.csv", b"id,count\n", r"a\.csv: unknown kind of file; use \.jsonl"),
     ],
 )
@@ -204,7 +216,7 @@ def test_without_a_cache_offline_names_everything_one_needs(spec, hub, monkeypat
         "someone/toy",
         hubs.COMMIT,
         "part/rows.jsonl",
-        "python -m rfenvs.datasets fetch toy part/rows.jsonl",
+        "rfenvs data fetch toy part/rows.jsonl",
         "RFENVS_DATA_DIR",
         "HF_HUB_OFFLINE is set",
         "data=<path of the file>",
@@ -236,9 +248,9 @@ def test_an_unreachable_hub_fails_within_seconds(spec, monkeypatch, tmp_path, si
         if silent:
             listener.listen()
         hubs.point(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path / "cache")
-        monkeypatch.setattr(datasets, "_PATIENCE_S", 1.0)
+        monkeypatch.setattr(downloads, "_PATIENCE_S", 1.0)
         start = time.monotonic()
-        with pytest.raises(DataUnavailable, match="the hub failed with"):
+        with pytest.raises(DataUnavailable, match="the Hugging Face hub failed with"):
             locate(spec, "hub", NAMES)
         assert time.monotonic() - start < 4
 
@@ -297,47 +309,164 @@ def test_a_broken_connection_does_not_leave_half_a_file(spec, hub, monkeypatch):
     assert locate(spec, "hub", NAMES).paths[0].read_bytes() == TEXT
 
 
+# GitHub.
+
+
+@pytest.fixture
+def raw(spec) -> DatasetSpec:
+    """The same data set, in a repository on GitHub."""
+    return replace(spec, host="github")
+
+
+@pytest.mark.parametrize("data", ["hub", None])
+def test_github_serves_raw_files_of_a_commit(raw, hub, data):
+    located = locate(raw, data, NAMES)
+    assert (located.source, located.revision, located.verified) == ("hub", hubs.COMMIT, True)
+    assert located.paths[0].read_bytes() == TEXT
+    assert {path for _, path in hub.requests} == {f"/someone/toy/{hubs.COMMIT}/part/rows.jsonl"}
+    hub.requests.clear()
+    assert locate(raw, data, NAMES) == located
+    assert not hub.requests
+
+
+def test_github_needs_no_optional_package(raw, hub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert locate(raw, "hub", NAMES).verified
+
+
+def test_github_that_fails_says_so_and_leads_to_the_sample(raw, hub):
+    hub.status = 404
+    with pytest.raises(DataUnavailable, match=r"GitHub failed with HTTPError.*404.*someone/toy on GitHub"):
+        locate(raw, "hub", NAMES)
+    assert locate(raw, None, NAMES).source == "sample"
+
+
+def test_github_cut_off_leaves_nothing_behind(raw, hub):
+    hub.cut = 50
+    with pytest.raises(DataUnavailable, match=r"IncompleteRead|the connection broke after 50"):
+        locate(raw, "hub", NAMES)
+    assert not [path for path in downloads.cache_dir().rglob("*") if path.is_file()]
+    hub.cut = None
+    assert locate(raw, "hub", NAMES).verified
+
+
+def test_github_with_other_bytes_is_refused_and_not_kept(raw, hub):
+    hub.files["part/rows.jsonl"] = TEXT.replace(b"r1", b"xx")
+    with pytest.raises(DataError, match=r"has the SHA-256 .* instead of .*Fetch it again"):
+        locate(raw, "hub", NAMES)
+    hub.files["part/rows.jsonl"] = TEXT
+    assert locate(raw, "hub", NAMES).verified
+
+
+def test_a_host_that_does_not_answer_is_asked_once_for_all_data_sets(raw, monkeypatch, tmp_path):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        hubs.point(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path / "cache")
+        monkeypatch.setattr(downloads, "_PATIENCE_S", 0.5)
+        start = time.monotonic()
+        for name in ("toy", "second", "third"):
+            assert locate(replace(raw, id=name), None, NAMES).source == "sample"
+        assert time.monotonic() - start < 1.2
+
+
+def test_nothing_is_fetched_of_what_is_not_pinned(raw, hub, tmp_path):
+    loose = replace(raw, revision="")
+    with pytest.raises(DataUnavailable, match=r"its revision is not known.*Set the environment variable") as caught:
+        locate(loose, "hub", NAMES)
+    assert "rfenvs data fetch" not in str(caught.value)
+    assert locate(loose, None, NAMES).source == "sample"
+    assert not hub.requests
+    assert locate(loose, put(tmp_path / "mine.jsonl", TEXT), NAMES).source == "file"
+
+
+@pytest.mark.parametrize("place", ["a/b/rows.jsonl", "b/rows.jsonl", "rows.jsonl"])
+def test_a_folder_may_begin_anywhere_along_the_path(spec, tmp_path, place):
+    deep = replace(spec, files=(replace(spec.files[0], path="a/b/rows.jsonl"),))
+    path = put(tmp_path / "folder" / place, TEXT)
+    assert locate(deep, tmp_path / "folder", ["a/b/rows.jsonl"]).paths == (path,)
+
+
 # The command.
 
 
-def test_the_command_that_the_error_names_works(spec, hub, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(datasets, "_spec", lambda id: spec)
-    assert datasets.main(["fetch", "toy", "part/rows.jsonl"]) == 0
+@pytest.fixture
+def toy(spec, monkeypatch) -> DatasetSpec:
+    """The only data set that `rfenvs data` knows."""
+    monkeypatch.setattr(data_command, "TABLE", {"toy": ""})
+    monkeypatch.setattr(data_command, "spec_of", lambda id: spec)
+    return spec
+
+
+def test_the_command_that_the_error_names_works(toy, hub, monkeypatch, tmp_path, capsys):
+    assert main(["data", "fetch", "toy", "part/rows.jsonl"]) == 0
     assert Path(capsys.readouterr().out.strip()).read_bytes() == TEXT
-    assert datasets.main(["fetch", "toy", "--to", str(tmp_path / "root")]) == 0
+    assert main(["data", "fetch", "toy", "--to", str(tmp_path / "root")]) == 0
     hub.status = 500
     monkeypatch.setenv("RFENVS_DATA_DIR", str(tmp_path / "root"))
-    located = locate(spec, None, NAMES)
+    located = locate(toy, None, NAMES)
     assert (located.source, located.verified) == ("file", True)
     assert located.paths == (tmp_path / "root" / "toy" / "part" / "rows.jsonl",)
 
 
-def test_the_command_fails_with_one_line(spec, hub, monkeypatch, capsys):
+def test_the_command_fails_with_one_line(toy, hub, capsys):
     hub.status = 404
-    monkeypatch.setattr(datasets, "_spec", lambda id: spec)
-    assert datasets.main(["fetch", "toy"]) == 1
+    assert main(["data", "fetch", "toy"]) == 2
     assert "The data set toy is not available" in capsys.readouterr().err
+
+
+def test_list_says_what_is_here(toy, hub, capsys):
+    assert main(["data", "list"]) == 0
+    said = capsys.readouterr().out
+    assert f"toy: someone/toy on the Hugging Face hub, revision {hubs.COMMIT}" in said
+    assert "licence: CC0" in said
+    assert not said.rstrip().endswith("here")
+    main(["data", "fetch", "toy"])
+    main(["data", "list"])
+    assert capsys.readouterr().out.rstrip().endswith("here")
+
+
+def test_verify_counts_rows_and_finds_damage(toy, hub, monkeypatch, tmp_path, capsys):
+    assert main(["data", "verify"]) == 0
+    assert "toy: not here" in capsys.readouterr().out
+    main(["data", "fetch", "toy"])
+    assert main(["data", "verify", "toy"]) == 0
+    assert "part/rows.jsonl: SHA-256 ok, 5 rows" in capsys.readouterr().out
+    monkeypatch.setenv("RFENVS_DATA_DIR", str(tmp_path / "root"))
+    put(tmp_path / "root" / "toy" / "part" / "rows.jsonl", TEXT[:-1] + b" ")
+    assert main(["data", "verify"]) == 1
+    assert "DAMAGED" in capsys.readouterr().out
+
+
+def test_the_row_count_is_checked_where_no_hash_is_known(toy, hub, monkeypatch, capsys):
+    short = replace(toy, files=(DataFile("part/rows.jsonl", rows=6),))
+    monkeypatch.setattr(data_command, "spec_of", lambda id: short)
+    main(["data", "fetch", "toy"])
+    assert main(["data", "verify"]) == 1
+    assert "part/rows.jsonl has 5 rows instead of 6" in capsys.readouterr().out
 
 
 def test_the_command_as_a_process():
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "error", "-m", "rfenvs.datasets", *arguments]
+        command = [sys.executable, "-W", "error", "-m", "rfenvs", "data", *arguments]
         return subprocess.run(command, capture_output=True, text=True)
 
     listed = run("list")
     assert (listed.returncode, listed.stderr) == (0, "")
-    assert "livecodebench: livecodebench/code_generation_lite at 0fe84c39" in listed.stdout
+    assert (
+        "livecodebench: livecodebench/code_generation_lite on the Hugging Face hub, revision 0fe84c39" in listed.stdout
+    )
     unknown = run("fetch", "nothing")
-    said = "There is no data set 'nothing': use livecodebench, humaneval.\n"
-    assert (unknown.returncode, unknown.stderr) == (1, said)
+    assert unknown.returncode == 2
+    assert unknown.stderr.startswith("error: There is no data set 'nothing': use livecodebench, humaneval")
 
 
 def test_every_listed_data_set_is_pinned():
     for id in datasets.TABLE:
-        spec = datasets._spec(id)
+        spec = datasets.spec_of(id)
         assert spec.id == id
-        assert len(spec.revision) == 40
-        assert set(spec.revision) <= set("0123456789abcdef")
+        assert re.fullmatch("[0-9a-f]{40}", spec.revision)
+        assert all(re.fullmatch("[0-9a-f]{64}", entry.sha256 or "0" * 64) for entry in spec.files)
         assert list(read_rows(spec.sample, spec.columns))
         assert all(spec.file(name) for name in spec.default)
 

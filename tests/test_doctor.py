@@ -101,8 +101,8 @@ def test_the_sentence_agrees_with_what_make_does(found: Probe, required: str, mo
 
 def test_data_that_are_not_here_are_named_with_the_places_and_the_remedy(here: Path) -> None:
     assert lines("data livecodebench") == [
-        f"-      data livecodebench: only the sample is here; looked in {DATA_DIR}={here} and the hub's cache, "
-        f"{here / 'cache'}; `python -m rfenvs.datasets fetch livecodebench`"
+        f"-      data livecodebench: only the sample is here; looked in {DATA_DIR}={here} and the cache, "
+        f"{here / 'cache'}; `rfenvs data fetch livecodebench`"
     ]
     assert lines("data humaneval")[0].startswith("-  ")
 
@@ -123,7 +123,7 @@ def test_data_in_the_hubs_cache_are_found(here: Path) -> None:
     file = repository / "snapshots" / spec.revision / spec.files[0].path
     file.parent.mkdir(parents=True)
     file.write_bytes(b"")
-    assert lines("data humaneval") == [f"ok     data humaneval: in the hub's cache, {here / 'cache'}"]
+    assert lines("data humaneval") == [f"ok     data humaneval: in the cache, {here / 'cache'}"]
 
 
 # Speed.

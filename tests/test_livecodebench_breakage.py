@@ -100,7 +100,7 @@ def test_an_unreachable_hub_is_an_error_that_says_how_to_get_the_data(
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{closed.getsockname()[1]}")
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
         env = gymnasium.make(ID, data="hub", split="test")
-        with pytest.raises(DataUnavailable, match=r"rfenvs\.datasets fetch livecodebench.*RFENVS_DATA_DIR.*data="):
+        with pytest.raises(DataUnavailable, match=r"rfenvs data fetch livecodebench.*RFENVS_DATA_DIR.*data="):
             env.reset()
 
 

@@ -17,6 +17,9 @@ PAGES = [
     "environments/livecodebench.md",
     "environments/humaneval.md",
     "environments/tau2-solo.md",
+    "environments/bfcl-multi-turn.md",
+    "environments/sciknow.md",
+    "environments/equation-balance.md",
 ]
 TRANSCRIPT = re.compile(r"```transcript ([^\n]*)\n(.*?)```", re.DOTALL)
 
@@ -30,10 +33,11 @@ def test_code_on_the_page_runs_and_prints_what_its_comments_say(page: str, capsy
         assert [line for line in printed.splitlines() if line in promised] == promised
 
 
-def test_what_the_humaneval_page_shows_is_what_its_code_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    page = (DOCS / "environments/humaneval.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["humaneval", "sciknow", "equation-balance"])
+def test_what_a_page_shows_is_what_its_code_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (DOCS / f"environments/{name}.md").read_text(encoding="utf-8")
     code, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]
-    exec(compile(code, "humaneval.md", "exec"), {"__name__": "page"})
+    exec(compile(code, f"{name}.md", "exec"), {"__name__": "page"})
     assert capsys.readouterr().out == shown
 
 
@@ -62,8 +66,8 @@ def test_transcripts_are_what_the_environment_says(page: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["env", "feedback", "spaces", "tasks", "envs.toolcall", "graders.call_syntax", "graders.json_values",
-     "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff"],
+    ["env", "feedback", "spaces", "tasks", "envs.toolcall", "envs.bfcl_multi_turn", "graders.call_syntax",
+     "graders.json_values", "graders.tool_calls", "graders.code", "graders.code_compare", "graders.code_diff"],
 )  # fmt: skip
 def test_examples_in_docstrings(module: str) -> None:
     results = doctest.testmod(importlib.import_module(f"rfenvs.{module}"))

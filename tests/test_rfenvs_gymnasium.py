@@ -19,9 +19,13 @@ from rfenvs import Action
 from rfenvs.registry import TABLE, register
 
 KWARGS = {
+    "rfenvs/ReasoningGym-v0": [{"task": "countdown"}],
+    "rfenvs/BFCL-MultiTurn-v0": [{"data": "sample"}],
+    "rfenvs/EquationBalance-v0": [{}, {"data": "sample", "lowest_terms": True}],
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
     "rfenvs/Tau2Solo-v0": [{"data": "sample", "domain": domain} for domain in ("telecom", "mock")],
+    "rfenvs/SciKnow-v0": [{"data": "sample"}],
     "rfenvs/ToolCall-v0": [
         {"level": level, "feedback": feedback} for level in (1, 2, 3, 4) for feedback in ("hint", "expected")
     ],

@@ -38,6 +38,7 @@ from agents.report.trackers import make_trackers
 from agents.rollout import Environments, rollout, task_order
 from agents.teachers.contexts import add_contexts
 from agents.teachers.teacher import Teacher, teacher_entropy
+from agents.traces import attempt_row
 from agents.training import checkpoints
 from agents.training.alarms import alarms, repetition
 from agents.training.check import check_teacher
@@ -253,31 +254,14 @@ class Trainer:
                 if recorded and result.stats is not None:
                     extra["tokens"] = _tokens(self.engine, sample.action_ids, result.stats, span)
                 taught[sample.group, sample.attempt, sample.turn] = extra
-        return [
-            {
-                "step": step,
-                "group": g,
-                "attempt": a,
-                "task": group.task,
-                "reward": trajectory.reward,
-                "scored": trajectory.scored,
-                "stop_reason": trajectory.stop_reason,
-                "turns": [
-                    {
-                        "messages": turn.messages,
-                        "text": turn.text,
-                        "reward": turn.reward,
-                        "finish_reason": turn.finish_reason,
-                        "feedback": turn.feedback,
-                        "teacher_messages": None,
-                        **taught.get((g, a, t), {}),
-                    }
-                    for t, turn in enumerate(trajectory.turns)
-                ],
-            }
-            for g, group in enumerate(groups)
-            for a, trajectory in enumerate(group.trajectories)
-        ]
+        rows = []
+        for g, group in enumerate(groups):
+            for a, trajectory in enumerate(group.trajectories):
+                row = attempt_row(g, a, group.task, trajectory)
+                for t, turn in enumerate(row["turns"]):
+                    turn |= {"teacher_messages": None, **taught.get((g, a, t), {})}
+                rows.append({"step": step, **row})
+        return rows
 
     # ---- before, between and after
 
