@@ -53,7 +53,8 @@ class Peer:
         if not (self.folder / "user_db.json").exists() and domain == "mock":
             pytest.skip("this release of tau2-bench has a mock domain without a user's side")
         self.data = load(domain, str(self.folder), "full", "manual")
-        self.rows = self.data.rows
+        # Initial data for the agent's database replace the user's by it, which its tools do not expect.
+        self.rows = [row for row in self.data.rows if row.initial_state.initialization_data is None]
 
     def fresh(self, *_: Any, **options: Any) -> Any:
         """Their environment; `break_vpn` changes a default of their class, which lasts for the whole process."""
@@ -72,15 +73,11 @@ class Peer:
 
     def pair(self, row: TaskRow) -> tuple[World, Any]:
         """Our world and theirs in a task's initial state."""
-        from tau2.data_model.tasks import EnvFunctionCall, InitializationData
+        from tau2.data_model.tasks import EnvFunctionCall
 
         theirs = self.fresh(solo_mode=True)
-        state = row.initial_state
-        theirs.set_state(
-            None if state.initialization_data is None else InitializationData(**state.initialization_data.model_dump()),
-            [EnvFunctionCall(**step.model_dump()) for step in state.initialization_actions or ()],
-            [],
-        )
+        steps = [EnvFunctionCall(**step.model_dump()) for step in row.initial_state.initialization_actions or ()]
+        theirs.set_state(None, steps, [])
         return start(self.data.world(), row), theirs
 
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from rfenvs.datasets import DataFile, DatasetSpec, Located, Source, locate, sha256
+from rfenvs.dataset_spec import DataFile, DatasetSpec, sha256
+from rfenvs.datasets import Located, Source, locate
 from rfenvs.envs.tau2.mock import MockDb, MockUserDb, MockWorld
 from rfenvs.envs.tau2.phone_records import PhoneDb
 from rfenvs.envs.tau2.rows import TaskRow, check_names, obstacle
