@@ -23,6 +23,7 @@ TABLE = (
     Row("rfenvs/ToolCall-v0", "rfenvs.envs.toolcall:ToolCallEnv"),
     Row("rfenvs/LiveCodeBench-v6", "rfenvs.envs.livecodebench:LiveCodeBenchEnv"),
     Row("rfenvs/HumanEval-v0", "rfenvs.envs.humaneval:HumanEvalEnv"),
+    Row("rfenvs/Tau2Solo-v0", "rfenvs.envs.tau2_solo:Tau2SoloEnv"),
     Row("rfenvs/ReasoningGym-v0", "rfenvs.envs.reasoning_gym:ReasoningGymEnv"),
     Row("rfenvs/BFCL-MultiTurn-v0", "rfenvs.envs.bfcl_multi_turn:BFCLMultiTurnEnv"),
     Row("rfenvs/SciKnow-v0", "rfenvs.envs.sciknow:SciKnowEnv"),
