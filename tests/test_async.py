@@ -1,8 +1,8 @@
 """`areset` and `astep`: the event loop stays free, and cancelling leaves an environment that can be used."""
 
 import asyncio
-import gc
 import copy
+import gc
 import threading
 import time
 

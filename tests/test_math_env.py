@@ -509,3 +509,22 @@ def test_every_public_gold_equals_itself_and_survives_validation(dataset: str, n
         assert (reward, info["feedback"]) == (1.0, []), env.get_task(index).reference
     report = rfenvs.validate(ID, "test", min(rows, 100), dataset=dataset, data=str(path))
     assert report.ok, str(report)
+
+
+# Percentages.
+
+
+def grade_own(tmp_path, problem: str, gold: str, answer: str) -> tuple[float, list[str]]:
+    path = tmp_path / "own.jsonl"
+    path.write_text(json.dumps({"problem": problem, "answer": gold}) + "\n")
+    env = math_env.MathEnv(dataset="local", data=str(path))
+    env.reset(options={"task_index": 0})
+    _, reward, *_, info = env.step(f"\\boxed{{{answer}}}")
+    return reward, [entry["data"]["code"] for entry in info["feedback"]]
+
+
+@pytest.mark.parametrize(("gold", "answer"), [("50", "50\\%"), ("50\\%", "50"), ("12.5", "12.5%")])
+def test_the_sign_is_free_where_a_percentage_is_asked_for(tmp_path, gold, answer):
+    assert grade_own(tmp_path, "What percentage of her weekend does she spend?", gold, answer)[0] == 1.0
+    assert grade_own(tmp_path, "How many hours does she spend?", gold, answer) == (0.0, ["wrong_form"])
+    assert grade_own(tmp_path, "What percentage is it? Give the percent sign.", gold, answer)[0] == 0.0

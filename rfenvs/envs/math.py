@@ -3,6 +3,7 @@ r"""`rfenvs/Math-v0`: solve a problem and put the final answer into `\boxed{}`."
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import replace
 from fractions import Fraction
 from typing import get_args
@@ -155,6 +156,8 @@ class MathEnv(TextEnv):
         found = extract(action, self.answer)
         steps = check_steps(action, found.visible)
         verdict = compare(gold=problem.gold, answer=found.answer, timeout_s=self.timeout_s) if found.found else None
+        if verdict is not None and verdict.relation == "percent" and asks_percent(problem.text):
+            verdict = replace(verdict, outcome=Outcome.EQUAL, same_form=False)
         metrics = _metrics(found, verdict, steps)
         if verdict is not None and verdict.outcome is Outcome.EQUAL:
             said = [other_form()] if verdict.same_form is False else []
@@ -200,9 +203,26 @@ class MathEnv(TextEnv):
         return [expected(problem.gold)] if self.leak_level >= 3 else []
 
 
+_ASKS_PERCENT = re.compile(
+    r"\b(?:what|which|how many|as an?|in|find the|calculate the)\s+(?:\w+\s+){0,3}percent(?:age)?s?\b", re.IGNORECASE
+)
+_WANTS_SIGN = re.compile(r"(?:percent|%|\\%)[- ](?:sign|symbol)", re.IGNORECASE)
+
+
 @functools.lru_cache(maxsize=16)
 def _cached(dataset: str, split: str, data: str | None) -> Dataset:
     return load(dataset, split, data)
+
+
+def asks_percent(problem: str) -> bool:
+    r"""Whether a problem asks for a percentage and leaves the sign open, so that 50 and 50\\% answer it alike.
+
+    >>> asks_percent("What percent of 60 is 30?"), asks_percent("After a 20 percent rise, how much is it?")
+    (True, False)
+    >>> asks_percent("What percentage is it? Answer with the percent sign.")
+    False
+    """
+    return bool(_ASKS_PERCENT.search(problem)) and not _WANTS_SIGN.search(problem)
 
 
 def _boxed(answer: str) -> str:
