@@ -515,7 +515,7 @@ def test_every_public_gold_equals_itself_and_survives_validation(dataset: str, n
 
 
 def grade_own(tmp_path, problem: str, gold: str, answer: str) -> tuple[float, list[str]]:
-    path = tmp_path / "own.jsonl"
+    path = tmp_path / f"{len(problem)}.jsonl"
     path.write_text(json.dumps({"problem": problem, "answer": gold}) + "\n")
     env = math_env.MathEnv(dataset="local", data=str(path))
     env.reset(options={"task_index": 0})
