@@ -526,5 +526,5 @@ def grade_own(tmp_path, problem: str, gold: str, answer: str) -> tuple[float, li
 @pytest.mark.parametrize(("gold", "answer"), [("50", "50\\%"), ("50\\%", "50"), ("12.5", "12.5%")])
 def test_the_sign_is_free_where_a_percentage_is_asked_for(tmp_path, gold, answer):
     assert grade_own(tmp_path, "What percentage of her weekend does she spend?", gold, answer)[0] == 1.0
-    assert grade_own(tmp_path, "How many hours does she spend?", gold, answer) == (0.0, ["wrong_form"])
+    assert grade_own(tmp_path, "How many hours does she spend?", gold, answer) == (0.0, ["not_equal", "wrong_form"])
     assert grade_own(tmp_path, "What percentage is it? Give the percent sign.", gold, answer)[0] == 0.0
