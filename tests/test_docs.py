@@ -19,15 +19,34 @@ def test_readme_environment(capsys):
     assert "policy sees it: True" in capsys.readouterr().out
 
 
-def test_readme_code(capsys):
+def test_readme_many_at_once(capsys):
     exec(blocks("README.md")[1], {})
+    assert "TypeError in weather" in capsys.readouterr().out
+
+
+def test_readme_names_every_environment():
+    import rfenvs
+
+    text = (ROOT / "README.md").read_text()
+    assert not [id for id in rfenvs.list_ids() if f"`{id.removeprefix('rfenvs/')}`" not in text]
+
+
+def test_the_data_page_names_every_data_set():
+    from rfenvs.datasets import TABLE, spec_of
+
+    text = (ROOT / "docs" / "data.md").read_text()
+    assert not [id for id in TABLE if f"`{id}`" not in text or spec_of(id).revision[:8] not in text]
+
+
+def test_readme_code(capsys):
+    exec(blocks("README.md")[2], {})
     (shown,) = re.findall(r"```text\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert capsys.readouterr().out == shown
 
 
 def test_readme_training(tiny_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    code = blocks("README.md")[2]
+    code = blocks("README.md")[3]
     assert '"smollm2-135m"' in code
     exec(code.replace('"smollm2-135m"', repr(str(tiny_dir))), {})
     assert "after" in capsys.readouterr().out
