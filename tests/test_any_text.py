@@ -15,8 +15,8 @@ from rfenvs.feedback import LeakLevel
 FRAGMENTS = (
     "<answer>", "</answer>", "<think>", "</think>", "\\boxed{", "}", "A", "(B)", "**", "```json\n", "```", '{"name":',
     '{"verdicts": []}', "[]", "null", '"', "\\u0000", "=", "->", " + ", "2H2O", "^", "_{2}", "<sup>", "\x1f", "1e999",
-    "-", "call(", ")", "Action:", "Action Input:", "\n", "\t", "\x00", "\ud800", "İ", "ﬁ", "\u0301", "\u200b", "🙂", "９",
-    "٣",
+    "-", "call(", ")", "Action:", "Action Input:", "\n", "\t", "\x00", "\ud800", "İ", "ﬁ", "\u0301", "\u200b", "🙂",
+    "９", "٣",
 )  # fmt: skip
 REPLIES = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=8), max_size=30).map("".join)
 
