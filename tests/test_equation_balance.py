@@ -93,6 +93,23 @@ def test_what_is_said(reply: str, expected: list[str]) -> None:
     assert all(entry["leak_level"] == 0 for entry in outcome.items)
 
 
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("", "no_equation"), ("C3H8 + 5O2", "no_arrow"), ("A = B = C", "several_arrows"), ("C3H8 =", "empty_side"),
+        ("C3H8 + = CO2", "empty_summand"), ("C" * 3000, "too_long"), ("water = CO2", "unreadable"),
+        ("CO2 + H2O = C3H8 + O2", "sides_swapped"), ("C3H8 + O2 + H2O = CO2", "side_changed"),
+        ("C3H8 + O2 + He = CO2 + H2O", "species_added"), ("C3H8 + O2 = CO2", "species_missing"),
+        ("½C3H8 + O2 = CO2 + H2O", "fraction"), ("0C3H8 + O2 = CO2 + H2O", "zero_coefficient"),
+        ("C3H8 + O2 = CO2 + H2O", "unbalanced"), ("2C3H8 + 10O2 = 6CO2 + 8H2O", "not_lowest_terms"),
+    ],
+)  # fmt: skip
+def test_every_code_is_said(answer: str, code: str) -> None:
+    outcome = grade(f"<answer>{answer}</answer>", PROPANE, lowest_terms=True)
+    assert code in [entry["data"]["code"] for entry in outcome.items]
+    assert f"`{code}`" in (EquationBalanceEnv.__doc__ or "")
+
+
 def test_a_species_of_both_sides_cannot_be_cancelled() -> None:
     reaction = reaction_of(("Na2O", "H2O", "C"), ("NaOH", "H2O", "C"))
     assert grade("Na2O + 2H2O + C = 2NaOH + H2O + C", reaction).right
