@@ -366,6 +366,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             index = options["task_index"]
             return int(index) if hasattr(index, "__index__") else index  # get_task explains what is wrong
         if "task_id" in options:
+            if not isinstance(options["task_id"], str):
+                raise ValueError(
+                    f"task_id={options['task_id']!r}: use a str, the id of a task of split {self.split!r}."
+                )
             try:
                 return self.task_index(self.split, options["task_id"])
             except KeyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -16,6 +17,16 @@ Result = TypeVar("Result")
 
 _threads: weakref.WeakKeyDictionary[object, ThreadPoolExecutor] = weakref.WeakKeyDictionary()
 _lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """The parent's threads are not here, and one of them may have held the lock."""
+    global _lock, _threads
+    _lock, _threads = threading.Lock(), weakref.WeakKeyDictionary()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 async def offload(owner: object, call: Callable[[], Result]) -> Result:

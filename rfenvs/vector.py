@@ -142,6 +142,9 @@ class TextVectorEnv(VectorEnv[tuple[Any, ...], Any, npt.NDArray[Any]]):
             raise ValueError(f"executor={executor!r}: use one of {', '.join(get_args(ExecutorName))}.")
         if infos not in get_args(InfoStyle):
             raise ValueError(f"infos={infos!r}: use one of {', '.join(get_args(InfoStyle))}.")
+        modes = [mode.value for mode in AutoresetMode]
+        if getattr(autoreset_mode, "value", autoreset_mode) not in modes:
+            raise ValueError(f"autoreset_mode={autoreset_mode!r}: use one of {', '.join(modes)}.")
         autoreset_mode = AutoresetMode(autoreset_mode)
         if group_size > 1 and autoreset_mode is not AutoresetMode.DISABLED:
             raise ValueError(f"autoreset_mode={autoreset_mode.value!r} would break groups up: use group_size=1.")

@@ -3,6 +3,8 @@
 import asyncio
 import copy
 import gc
+import os
+import sys
 import threading
 import time
 
@@ -144,3 +146,16 @@ def test_an_environment_can_be_copied_after_async_use() -> None:
     twin = copy.deepcopy(env)
     assert twin.step("x") == env.step("x")
     env.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    env = Slow()
+    asyncio.run(env.areset(seed=1))
+    child = os.fork()
+    if child == 0:
+        try:
+            asyncio.run(asyncio.wait_for(env.areset(seed=1), 10))
+        finally:
+            os._exit(0 if sys.exc_info()[0] is None else 1)
+    assert os.waitpid(child, 0)[1] == 0

@@ -117,6 +117,14 @@ def test_the_table_of_elements_is_whole() -> None:
         "2*H2 + O2 <=> 2*H2O",
         "**2H2 + O2 ⟶ 2H2O**",
         "2 H2+ O2 ==> 2 H2O",
+        "$2\\mathrm{H}_2 + \\mathrm{O}_2 \\rightarrow 2\\mathrm{H}_2\\mathrm{O}$",
+        "2\\text{H}_{2(g)} + \\text{O}_{2(g)} \\to 2\\text{H}_2\\text{O}_{(l)}",
+        "\\boxed{2H_2 + O_2 \\rightarrow 2H_2O}",
+        "\\ce{2 H2 + O2 ->[\\Delta] 2 H2O}",
+        "2H_2 + O_2 \\xrightarrow[\\text{Pt}]{\\Delta} 2H_2O",
+        "2H_2 + O_2 \\overset{\\text{heat}}{\\longrightarrow} 2H_2O",
+        "2 H<sub>2</sub> + O<sub>2</sub> → 2 H<sub>2</sub>O",
+        "\\begin{align*}2H_2 + O_2 &\\rightarrow 2H_2O\\end{align*}",
     ],
 )
 def test_ways_to_write_an_equation(text: str) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import rfenvs.graders.choice
 import rfenvs.graders.quantity
-from rfenvs.graders.choice import LETTERS, final_number, mismatch, option_values, read_choice
+from rfenvs.graders.choice import LETTERS, final_number, mismatch, option_values, read_choice, working_end
 from rfenvs.graders.quantity import quantity
 
 OPTIONS = ["12 cm", "15 cm", "19 cm", "42 cm"]
@@ -39,6 +39,18 @@ OPTIONS = ["12 cm", "15 cm", "19 cm", "42 cm"]
         ("B: 15 cm", "B"),
         ("The answer is B.", "B"),
         ("<answer>B", "B"),
+        ("<answer>**B**.</answer>", "B"),
+        ("<answer>**B**: 15 cm</answer>", "B"),
+        ("<answer>B 15 cm</answer>", "B"),
+        ("<answer>B – 15 cm</answer>", "B"),
+        ("<answer>\\(B\\)</answer>", "B"),
+        ("<answer>{B}</answer>", "B"),
+        ("<answer>“B”</answer>", "B"),
+        ("<answer>（B）．</answer>", "B"),
+        ("<answer>\u200bB\xa0</answer>", "B"),
+        ("The answer is **B**.", "B"),
+        ("Answer: **B**", "B"),
+        ("\\boxed{\\mathrm{B: \\sqrt{x_{2}}}}", "B"),
     ],
 )
 def test_one_option_is_named(reply: str, letter: str) -> None:
@@ -70,6 +82,11 @@ def test_one_option_is_named(reply: str, letter: str) -> None:
         ("<think>The answer is <answer>B</answer>", "truncated"),
         ("so <answer>The answ", "truncated"),
         ("<answer>", "truncated"),
+        ("\\boxed{A}, or rather \\boxed{B", "truncated"),
+        ("<answer>A-rays are shorter</answer>", "not_an_option"),
+        ("<answer>A.elegans</answer>", "not_an_option"),
+        ("<answer>A and not B</answer>", "not_an_option"),
+        ("<answer>B?C?</answer>", "not_an_option"),
     ],
 )
 def test_none_is(reply: str, state: str) -> None:
@@ -85,7 +102,29 @@ def test_a_reply_cut_off_in_its_answer_is_not_read() -> None:
 
 def test_a_letter_beats_an_option_that_looks_like_one() -> None:
     assert read_choice("<answer>C</answer>", ["C", "N", "O"]).letter == "C"
-    assert read_choice("<answer>N</answer>", ["C", "N", "O"]).state == "not_an_option"
+    assert read_choice("<answer>N</answer>", ["C", "N", "O"]).letter == "B", "there is no option N"
+    assert read_choice("<answer>A: C</answer>", ["C", "N", "O"]).letter == "A"
+    assert read_choice("<answer>A: N</answer>", ["C", "N", "O"]).state == "several_answers"
+
+
+def test_capitals_count_where_options_differ_in_nothing_else() -> None:
+    rings = ["c1ccccc1", "C1CCCCC1", "CCO"]
+    assert [read_choice(f"<answer>{ring}</answer>", rings).letter for ring in rings] == ["A", "B", "C"]
+    assert read_choice("<answer>B: C1CCCCC1</answer>", rings).letter == "B"
+    assert read_choice("<answer>C1ccccC1</answer>", rings).state == "not_an_option"
+    assert read_choice("<answer>cco</answer>", rings).letter == "C"
+
+
+@given(st.lists(st.text(min_size=1, max_size=20), min_size=2, max_size=4, unique=True), st.data())
+def test_an_option_s_letter_with_its_own_text_never_names_another(options: list[str], data: st.DataObject) -> None:
+    index = data.draw(st.integers(0, len(options) - 1))
+    choice = read_choice(f"<answer>{LETTERS[index]}: {options[index]}</answer>", options)
+    assert choice.index in (index, None)
+
+
+def test_the_working_ends_at_the_tag_whatever_letters_it_holds() -> None:
+    reply = f"{'İ' * 50} V = 12 <answer>B</answer>"
+    assert working_end(reply, read_choice(reply, OPTIONS)) == reply.index("<answer>")
 
 
 @given(st.text(alphabet="ABCD<answer>/\\boxed{}: .15cm\nI", max_size=80), st.booleans())

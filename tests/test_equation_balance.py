@@ -1,6 +1,7 @@
 """Balancing equations: the verdicts, the words, the tasks made by rule, and the public rows."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,30 @@ def test_what_is_said(reply: str, expected: list[str]) -> None:
     assert all(entry["leak_level"] == 0 for entry in outcome.items)
 
 
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        ("", "no_equation"), ("C3H8 + 5O2", "no_arrow"), ("A = B = C", "several_arrows"), ("C3H8 =", "empty_side"),
+        ("C3H8 + = CO2", "empty_summand"), ("C" * 3000, "too_long"), ("water = CO2", "unreadable"),
+        ("CO2 + H2O = C3H8 + O2", "sides_swapped"), ("C3H8 + O2 + H2O = CO2", "side_changed"),
+        ("C3H8 + O2 + He = CO2 + H2O", "species_added"), ("C3H8 + O2 = CO2", "species_missing"),
+        ("½C3H8 + O2 = CO2 + H2O", "fraction"), ("0C3H8 + O2 = CO2 + H2O", "zero_coefficient"),
+        ("C3H8 + O2 = CO2 + H2O", "unbalanced"), ("2C3H8 + 10O2 = 6CO2 + 8H2O", "not_lowest_terms"),
+    ],
+)  # fmt: skip
+def test_every_code_is_said(answer: str, code: str) -> None:
+    outcome = grade(f"<answer>{answer}</answer>", PROPANE, lowest_terms=True)
+    assert code in [entry["data"]["code"] for entry in outcome.items]
+    assert f"`{code}`" in (EquationBalanceEnv.__doc__ or "")
+
+
+def test_a_species_of_both_sides_cannot_be_cancelled() -> None:
+    reaction = reaction_of(("Na2O", "H2O", "C"), ("NaOH", "H2O", "C"))
+    assert grade("Na2O + 2H2O + C = 2NaOH + H2O + C", reaction).right
+    outcome = grade("Na2O + H2O + C = 2NaOH + C", reaction)
+    assert [entry["text"] for entry in outcome.items] == ["H2O is missing on the right."]
+
+
 def test_charge_is_conserved_too() -> None:
     outcome = grade("MnO4^- + Fe^2+ + 8H^+ = Mn^2+ + Fe^3+ + 4H2O", IRON)
     assert [entry["text"] for entry in outcome.items] == ["Charge: +9 on the left, +5 on the right."]
@@ -125,7 +150,15 @@ def test_no_reply_breaks_the_grader(reply: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["+" * 10**6, "= " * 10**5, "\\boxed{" * 10**5, "(" * 10**5 + "=", "\n".join(["H2 = H2"] * 10**4)]
+    "reply",
+    [
+        "+" * 10**6,
+        "= " * 10**5,
+        "\\boxed{" * 10**5,
+        "(" * 10**5 + "=",
+        "\n".join(["H2 = H2"] * 10**4),
+        ("+^1" * 600 + "= H2\n") * 200,
+    ],
 )
 def test_long_replies_take_no_time(reply: str) -> None:
     import time
@@ -133,6 +166,27 @@ def test_long_replies_take_no_time(reply: str) -> None:
     start = time.process_time()
     assert not grade(reply, PROPANE).right
     assert time.process_time() - start < 2
+
+
+WAYS = {
+    "mathrm": (r"[A-Z][a-z]?", r"\\mathrm{\g<0>}"),
+    "text": (r"[A-Z][a-z]?(?:_?\d+)?", r"\\text{\g<0>}"),
+    "html": (r"(?<=[A-Za-z)])\d+", r"<sub>\g<0></sub>"),
+    "html charge": (r"\^(\d*[+-])", r"<sup>\1</sup>"),
+    "index": (r"(?<=[A-Za-z)])\d+", r"_{\g<0>}"),
+    "charge": (r"\^(\d*[+-])", r"^{\1}"),
+    "bold": (r"(?:(?<=^)|(?<= ))\d+", r"**\g<0>**"),
+    "arrow": (r" = ", r" \\xrightarrow{\\Delta} "),
+    "box": (r"^.*$", r"\\boxed{\g<0>}"),
+}
+
+
+@given(st.sampled_from(["train", "test"]), st.integers(0, 2**31 - 2), st.sampled_from(sorted(WAYS)))
+def test_the_right_equation_is_right_in_any_dress(split: str, index: int, way: str) -> None:
+    _, reaction, reference = draw(split, index)
+    written = re.sub(*WAYS[way], reference)
+    assert grade(f"<answer>{written}</answer>", reaction).right, written
+    assert not grade(f"<answer>{written} + He</answer>", reaction).right
 
 
 @settings(max_examples=200)

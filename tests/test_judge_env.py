@@ -325,7 +325,12 @@ def test_a_model_behind_http_judges_and_its_replies_can_be_replayed(own, tmp_pat
         ({"mode": "kind"}, "mode='kind'"),
         ({"on_judge_error": "zero"}, "on_judge_error='zero': use 'raise', 'truncate_episode'"),
         ({"success_threshold": 0.0}, "success_threshold=0.0"),
+        ({"success_threshold": "half"}, "success_threshold='half'"),
+        ({"use_reference": "no"}, "use_reference='no': use True or False"),
         ({"samples": 0}, "samples=0"),
+        ({"seed": "x"}, "seed='x': use an integer"),
+        ({"timeout_s": "1"}, "timeout_s='1': use a number"),
+        ({"temperature": "hot"}, "temperature='hot': use a number"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(kwargs, complaint):

@@ -172,6 +172,8 @@ def test_stepping_outside_an_episode_is_refused() -> None:
         ({"task_index": "4"}, "task_index='4': use an integer"),
         ({"task_index": 1.5}, "task_index=1.5: use an integer"),
         ({"task_id": "nope"}, "Split 'train' has no task 'nope'"),
+        ({"task_id": 3}, "task_id=3: use a str"),
+        ({"task_id": ["nope"]}, "task_id=\\['nope'\\]: use a str"),
         ({"task_id": "nope", "task_index": 1}, "not both"),
     ],
 )

@@ -159,6 +159,12 @@ def test_feedback_on_a_molar_mass(tmp_path: Path, reply: str, expected: list) ->
     assert all(text == wanted for (_, text), (_, wanted) in zip(found, expected, strict=True) if wanted)
 
 
+def test_how_a_molar_mass_is_off_is_told_at_level_2(tmp_path: Path) -> None:
+    env = own(tmp_path, ASPIRIN, "C", leak_level=2)
+    assert ("formula_relation", "C9H10O4 has too many H.") in said(env, "The formula is C9H10O4. <answer>A</answer>")
+    assert ("molar_mass_relation", "166.13 is too small, by about 8 %.") in said(env, "<answer>B</answer>")
+
+
 def test_feedback_on_a_volume(tmp_path: Path) -> None:
     env = own(tmp_path, OBLIQUE, "C", leak_level=2)
     box = said(env, "V = 5 * 6 * 7 = 210 Å³. <answer>A</answer>")

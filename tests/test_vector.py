@@ -424,6 +424,7 @@ def test_attributes_and_methods_of_all() -> None:
     ("kwargs", "words"),
     [
         ({"num_envs": 0}, "num_envs=0"),
+        ({"autoreset_mode": "never"}, "autoreset_mode='never': use one of NextStep"),
         ({"num_envs": 3, "group_size": 2}, "no multiple of group_size=2"),
         ({"executor": "processes"}, "executor='processes'"),
         ({"infos": "dict"}, "infos='dict'"),

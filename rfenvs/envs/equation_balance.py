@@ -87,7 +87,8 @@ class EquationBalanceEnv(TextEnv):
     ## Action
     The balanced equation as `<answer>C3H8 + 5O2 = 3CO2 + 4H2O</answer>`; the last one counts, and thoughts up to
     `</think>` do not. Without the tags the last `\\boxed{}` counts, without that the last line that is an equation.
-    Arrows of any kind, states such as `(aq)`, subscripts and LaTeX are read; charges as `Fe^3+`, `Fe³⁺`, `Fe3+`.
+    Arrows of any kind, states such as `(aq)`, subscripts, LaTeX and `<sub>` are read; charges as `Fe^3+`, `Fe³⁺` or
+    `Fe3+`.
 
     ## Reward
     1.0 where the same species stand on the same sides and every element and the charge balance, with positive whole

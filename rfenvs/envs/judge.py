@@ -150,8 +150,10 @@ class JudgeEnv(TextEnv):
         if on_judge_error not in get_args(OnJudgeError):
             options = ", ".join(map(repr, get_args(OnJudgeError)))
             raise ValueError(f"on_judge_error={on_judge_error!r}: use {options}.")
-        if not 0 < success_threshold <= 1:
+        if not isinstance(success_threshold, int | float) or not 0 < success_threshold <= 1:
             raise ValueError(f"success_threshold={success_threshold!r}: use a score above 0 and at most 1.")
+        if not isinstance(use_reference, bool):
+            raise ValueError(f"use_reference={use_reference!r}: use True or False.")
         self.mode: Mode = mode
         self.on_judge_error: OnJudgeError = on_judge_error
         self.success_threshold = success_threshold

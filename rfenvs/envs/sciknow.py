@@ -8,7 +8,7 @@ from rfenvs.env import Action, TextEnv, Verdict
 from rfenvs.envs.sciknow_checks import Check, explain
 from rfenvs.envs.sciknow_data import SUBJECTS, Dataset, Question, cached, order
 from rfenvs.feedback import Item, LeakLevel, item
-from rfenvs.graders.choice import LETTERS, Choice, Mismatch, mismatch, read_choice
+from rfenvs.graders.choice import LETTERS, Choice, Mismatch, mismatch, read_choice, working_end
 from rfenvs.tasks import Message, Task
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -151,7 +151,7 @@ class SciKnowEnv(TextEnv):
         if found := mismatch(action, choice, options):
             problems.append(_mismatch_item(found, choice))
         if check is not None:
-            problems += explain(check, action, _working_end(action, choice), choice.index, options)
+            problems += explain(check, action, working_end(action, choice), choice.index, options)
         problems.append(_wrong_option(choice))
         return Verdict(0.0, [*problems, _expected(right, options)], metrics=metrics)
 
@@ -187,13 +187,6 @@ def _messages(question: Question, options: tuple[str, ...]) -> tuple[Message, ..
         {"role": "system", "content": _SYSTEM.format(number=number, letters=letters)},
         {"role": "user", "content": f"{question.stem}\n\n{lines}"},
     )
-
-
-def _working_end(action: str, choice: Choice) -> int:
-    """Where the working ends: before the tag of the answer that was read."""
-    assert choice.span is not None
-    tag = action.lower().rfind("<answer>", 0, choice.span[0])
-    return tag if tag >= 0 else choice.span[0]
 
 
 _UNREAD = {

@@ -207,7 +207,8 @@ def _species_items(sides: tuple[_Side, _Side], reaction: Reaction, offset: int) 
             items.append(item("wrong_answer", text, span=span, leak_level=0, data={"code": code, "species": name}))
     for number, (names, formulas) in enumerate(wanted):
         for name, formula in zip(names, formulas, strict=True):
-            if formula not in given[number] and formula not in given[1 - number]:
+            other = 1 - number
+            if formula not in given[number] and (formula not in given[other] or formula in asked[other]):
                 text = f"{name} is missing on the {_SIDES[number]}."
                 data = {"code": "species_missing", "species": name}
                 items.append(item("wrong_answer", text, leak_level=0, data=data))

@@ -27,8 +27,12 @@ _STATE = re.compile(r"\s*[_^]?\{?\((?:aq|s|l|g|cr|sol|conc|dil)?\.?\)\}?\s*$|\s*
 _CHARGE = re.compile(r"(?:\^\{?|\(?\{)(?P<n>\d{0,2})(?P<s>[+-])(?P<m>\d{0,2})\}?\)?$")
 _BARE_CHARGE = re.compile(r"(?P<n>\d?)(?P<s>[+-])$")
 _SYMBOL = re.compile(r"[A-Z][a-z]?")
+_CONDITION = r"\[(?:\\[^\]\n]{0,60}|Δ|heat)\]"
 _ARROW = re.compile(
-    r"<?(?:-{1,3}|={1,3}|–|—)>|<=+>?|⟶|→|⇌|⇄|↔|⟷|⇒|\\x?(?:long)?(?:left)?(?:right)arrow(?:\{\})?|\\to\b|"
+    r"\\(?:overset|stackrel)\s*\{[^{}\n]{0,60}\}\s*\{\s*\\(?:long)?(?:right)arrow\s*\}|"
+    r"\\x(?:right|leftright)arrow(?:\[[^\]\n]{0,60}\])?\{[^{}\n]{0,60}\}|"
+    rf"<?(?:-{{1,3}}|={{1,3}}|–|—)>(?:{_CONDITION}){{0,2}}|"
+    r"<=+>?|⟶|→|⇌|⇄|↔|⟷|⇒|\\x?(?:long)?(?:left)?(?:right)arrow(?:\{\})?|\\to\b|"
     r"\\rightleftharpoons|=+"
 )
 _COEFFICIENT = re.compile(
@@ -36,7 +40,15 @@ _COEFFICIENT = re.compile(
     r"(?P<d>\d{1,6}\.\d{1,6})|(?P<i>\d{1,6})(?:(?P<v>[½⅓⅔¼¾]))?|(?P<w>[½⅓⅔¼¾]))\s*(?:\*|·|×|\\cdot|\\,|~)?\s*"
 )
 _VULGAR = {"½": (1, 2), "⅓": (1, 3), "⅔": (2, 3), "¼": (1, 4), "¾": (3, 4)}
-_LATEX = re.compile(r"\\(?:ce|mathrm|text|mathbf|textbf|mathsf|operatorname)\s*\{|\\[,;!: ()\[\]]|\$|\*\*|~")
+_LATEX = re.compile(
+    r"\\(?:ce|mathrm|text|mathbf|textbf|mathsf|operatorname|boxed|bf|rm)\s*\{|\\(?:begin|end)\{[a-z]+\*?\}|"
+    r"\\[()\[\]\\]|&|\$|\*\*|</?su[bp]>"
+)
+_SPACE = re.compile(r"\\[,;!: ]|~")
+_FILL = "\x1f"
+"""Takes the place of wrappers, so that offsets stay: a blank to `str.isspace`, and nothing within a formula."""
+_COUNT = "0123456789" + _FILL
+_INDEX_AND_STATE = re.compile(r"_\{(\d+)\s*(\((?:aq|s|l|g)\))\}")
 
 
 class ChemistryError(ValueError):
@@ -128,7 +140,7 @@ def readings(text: str) -> tuple[Formula, ...]:
     if len(text) > LONGEST_FORMULA:
         raise ChemistryError(f"longer than {LONGEST_FORMULA} characters", 0, len(text))
     body = _RAISED_RUN.sub(lambda run: "^" + run.group().translate(_RAISED), text).translate(_DIGITS)
-    body = _STATE.sub("", body.strip()).strip()
+    body = _STATE.sub("", _INDEX_AND_STATE.sub(r"\1\2", body).strip()).strip()
     if not body:
         raise ChemistryError("no formula", 0, len(text))
     charge = 0
@@ -248,8 +260,11 @@ def arrows(text: str) -> int:
 
 
 def _without_latex(text: str) -> str:
-    """Blank out LaTeX's wrappers, keeping every offset."""
-    plain = _LATEX.sub(lambda match: " " * len(match.group()), text)
+    """Blank out the wrappers of LaTeX, Markdown and HTML, keeping every offset."""
+    plain = _LATEX.sub(
+        lambda match: ("^" if match.group() == "<sup>" else _FILL).rjust(len(match.group()), _FILL), text
+    )
+    plain = _SPACE.sub(lambda match: " " * len(match.group()), plain)
     depth, kept = 0, []
     for character in plain:  # closing braces that have lost their wrapper
         if character == "{":
@@ -257,7 +272,7 @@ def _without_latex(text: str) -> str:
         elif character == "}":
             depth -= 1
             if depth < 0:
-                depth, character = 0, " "
+                depth, character = 0, _FILL
         kept.append(character)
     return "".join(kept)
 
@@ -284,9 +299,10 @@ def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
             depth = max(0, depth - 1)
         elif character == "+" and not depth:
             before, after = text[begin:at], text[at + 1 : end].lstrip()
-            raised = re.search(r"\^\d*$", before)
+            bare = before.rstrip(_COUNT)
             attached = bool(before.strip()) and not before[-1].isspace() and before[-1] not in "+-"
-            if raised or (attached and (not after or after[0] == "+") and not re.search(r"\^\d*[+-]\d*$", before)):
+            charged = bare.endswith(("+", "-")) and bare[:-1].rstrip(_COUNT).endswith("^")
+            if bare.endswith("^") or (attached and (not after or after[0] == "+") and not charged):
                 continue
             yield begin, at
             begin = at + 1
@@ -304,7 +320,7 @@ def _term(text: str, start: int, end: int) -> Term:
     coefficient, begin = Fraction(1), start
     if match:
         coefficient, begin = _coefficient(match), match.end()
-    piece = text[begin:end]
+    piece = text[begin:end].replace(_FILL, "")
     try:
         found = readings(piece)
     except ChemistryError as error:

@@ -28,14 +28,18 @@ _OPEN = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE = re.compile(r"</answer>", re.IGNORECASE)
 _THOUGHTS_OPEN = "<think>"
 _THOUGHTS_END = "</think>"
-_BOX = re.compile(r"\\boxed\s*\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
+_BOX = re.compile(r"\\boxed\s*\{")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_MARKS = re.compile(r"\*\*|__|`|\\[()\[\]]|[\u200b-\u200f\u2060\ufeff]")
+_AROUND = " \t\r\n\xa0*$`\"'“”‘’"
+_FULL_WIDTH = str.maketrans({code + 0xFEE0: code for code in range(0x21, 0x7F)})
 _WRAPPED = re.compile(r"\\(?:boxed|text|mathrm|textbf|mathbf)\s*\{(.*)\}", re.DOTALL)
-_LETTER = re.compile(r"[(\[]?([A-Za-z])[)\]]?[.:,)]?")
+_LETTER = re.compile(r"[(\[{]?([A-Za-z])[)\]}]?[.:,)]?")
 _LEAD = re.compile(
     r"(?:the\s+)?(?:(?:final|correct|right|best)\s+)*(?:answer|option|choice)(?:\s+is)?\s*:?\s*(?:option\s+)?",
     re.IGNORECASE,
 )
-_LETTER_AND_TEXT = re.compile(r"[(\[]?([A-Za-z])\s*[)\].:,-]\s*(\S.*)", re.DOTALL)
+_LETTER_AND_TEXT = re.compile(r"[(\[]?([A-Za-z])(?:(?P<mark>\s*[)\]:]\s*|\s*[.,–—-]\s+)|\s+)(?P<text>\S.*)", re.DOTALL)
 _NAMED = r"[(\[]?[a-z][)\]]?[.:]?"
 _SEVERAL = re.compile(rf"{_NAMED}(?: ?(?:[,;/&]|and |or | )(?: ?(?:and|or) )? ?{_NAMED}){{1,25}}", re.IGNORECASE)
 _RELATION = re.compile(r"(?:=|≈|≃|≅|\\approx|\\simeq|\\cong)\s*")
@@ -108,11 +112,30 @@ def read_choice(reply: str, options: Sequence[str], *, cut_off: bool = False) ->
         return choice
     boxes = list(_BOX.finditer(reply, start))
     if boxes:
-        return _read(reply, boxes[-1].span(1), options)
+        begin = boxes[-1].end()
+        end = _closing_brace(reply, begin)
+        return Choice("truncated", span=(begin, len(reply))) if end < 0 else _read(reply, (begin, end), options)
     choice = _read(reply, (start, len(reply)), options, strict=True)
     if choice.state in ("ok", "several_answers"):
         return choice
     return Choice("truncated" if cut_off else "no_answer", span=(len(reply), len(reply)))
+
+
+def _closing_brace(reply: str, start: int) -> int:
+    """Where the brace that was opened before `start` is closed; -1 where it is not, within the longest answer."""
+    depth = 1
+    for match in _BRACE.finditer(reply, start, start + _LONGEST_CONTENT):
+        depth += {"{": 1, "}": -1}.get(match.group(), 0)
+        if not depth:
+            return match.start()
+    return -1
+
+
+def working_end(reply: str, choice: Choice) -> int:
+    """Where the working ends: before the tag, or else the content, of the answer that was read."""
+    assert choice.span is not None
+    end = choice.span[0]
+    return max((match.start() for match in _OPEN.finditer(reply, 0, end)), default=end)
 
 
 def _read(reply: str, span: tuple[int, int], options: Sequence[str], *, strict: bool = False) -> Choice:
@@ -121,9 +144,9 @@ def _read(reply: str, span: tuple[int, int], options: Sequence[str], *, strict: 
     With `strict` a letter with text counts only where the text is the option's own: prose can begin with "A: ".
     """
     start, end = span
-    while start < end and reply[start] in " \t\r\n*$`\"'":
+    while start < end and reply[start] in _AROUND:
         start += 1
-    while end > start and reply[end - 1] in " \t\r\n*$`\"'":
+    while end > start and reply[end - 1] in _AROUND:
         end -= 1
     content = reply[start:end]
     span = (start, end)
@@ -133,38 +156,57 @@ def _read(reply: str, span: tuple[int, int], options: Sequence[str], *, strict: 
         return Choice("not_an_option", span=span)
     while wrapped := _WRAPPED.fullmatch(content):
         content = wrapped.group(1).strip()
-    texts = [_normal(option) for option in options]
-    whole = _normal(content)
-    letter = _LETTER.fullmatch(content)
-    if letter is None and whole in texts:
-        return Choice("ok", texts.index(whole), span)
+    index = _named(content, options)
+    content = _MARKS.sub("", content).translate(_FULL_WIDTH).strip(_AROUND)
+    letter = _option(_LETTER.fullmatch(content), options)
+    if letter is None and index is not None:
+        return Choice("ok", index, span)
     if lead := _LEAD.match(content):
         content = content[lead.end() :].strip()
-        letter = _LETTER.fullmatch(content)
+        letter = _option(_LETTER.fullmatch(content), options)
     if letter is not None:
-        index = LETTERS.index(letter.group(1).upper())
-        return Choice("ok", index, span) if index < len(options) else Choice("not_an_option", span=span)
+        return Choice("ok", letter, span)
+    both = _LETTER_AND_TEXT.fullmatch(content)
+    index = _option(both, options)
+    if both is not None and index is not None and _spelled(both["text"]) == _spelled(options[index]):
+        return Choice("ok", index, span)
     if len(content) <= _LONGEST_LIST and _SEVERAL.fullmatch(" ".join(content.split())):
         return Choice("several_answers", span=span)
-    if both := _LETTER_AND_TEXT.fullmatch(content):
-        index, text = LETTERS.index(both.group(1).upper()), _normal(both.group(2))
-        if index < len(options):
-            named = [number for number, option in enumerate(texts) if option == text]
-            if named and index not in named:
-                return Choice("several_answers", span=span)
-            if named:
-                return Choice("ok", index, span)
-            if not strict:
-                others = {LETTERS.index(name) for name in re.findall(r"\b[A-Z]\b", both.group(2))} - {index}
-                several = any(other < len(options) for other in others)
-                return Choice("several_answers", span=span) if several else Choice("ok", index, span)
-    if _normal(content) in texts:
-        return Choice("ok", texts.index(_normal(content)), span)
-    return Choice("not_an_option", span=span)
+    if both is not None and index is not None:
+        named = _named(both["text"], options)
+        if named is not None:
+            same = _normal(options[index]) == _normal(options[named])
+            return Choice("ok", index, span) if same else Choice("several_answers", span=span)
+        if both["mark"] and not strict:
+            others = {LETTERS.index(name) for name in re.findall(r"\b[A-Z]\b", both["text"])} - {index}
+            several = any(other < len(options) for other in others)
+            return Choice("several_answers", span=span) if several else Choice("ok", index, span)
+    index = _named(content, options)
+    return Choice("not_an_option", span=span) if index is None else Choice("ok", index, span)
+
+
+def _option(match: re.Match[str] | None, options: Sequence[str]) -> int | None:
+    """The option whose letter is the first group of a match; None where there is no such option."""
+    index = len(options) if match is None else LETTERS.index(match.group(1).upper())
+    return index if index < len(options) else None
+
+
+def _named(text: str, options: Sequence[str]) -> int | None:
+    """The option whose text this is; capitals count where options differ in nothing else."""
+    for spell in (_spelled, _normal):
+        found = [number for number, option in enumerate(options) if spell(option) == spell(text)]
+        if found and len({_spelled(options[number]) for number in found}) == 1:
+            return found[0]
+    return None
 
 
 def _normal(text: str) -> str:
-    return re.sub(r"[\s{}]+", " ", plain(text)).strip(" .").casefold()
+    return _spelled(text).casefold()
+
+
+def _spelled(text: str) -> str:
+    text = plain(_MARKS.sub("", text).translate(_FULL_WIDTH))
+    return re.sub(r"[\s{}]+", " ", text).strip(" .")
 
 
 def final_number(working: str) -> tuple[Quantity, str] | None:
@@ -208,8 +250,7 @@ def mismatch(reply: str, choice: Choice, options: Sequence[str]) -> Mismatch | N
     values = option_values(options)
     if choice.index is None or choice.span is None or values is None:
         return None
-    opened = [match.start() for match in _OPEN.finditer(reply, 0, choice.span[0])]
-    found = final_number(reply[: opened[-1] if opened else choice.span[0]])
+    found = final_number(reply[: working_end(reply, choice)])
     if found is None:
         return None
     number, behind = found

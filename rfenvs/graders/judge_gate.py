@@ -12,6 +12,7 @@ import string
 import unicodedata
 from typing import NamedTuple
 
+from rfenvs.graders.folding import fold
 from rfenvs.graders.rubric import CANARY, KEY, Rubric
 
 _OPENERS = """
@@ -23,8 +24,14 @@ let's begin | step by step | step 1 | sure | certainly | of course | okay | ok |
 respuesta | solución | réponse | lösung | antwort
 """
 _MASTER_KEYS = frozenset(entry.strip() for line in _OPENERS.splitlines() for entry in line.split("|")) - {""}
-_FORGED = re.compile(rf"""["'“”‘’`\\]{KEY}["'“”‘’`\\]+\s*:""", re.IGNORECASE)
+_FORGED = re.compile(rf"""["'“”‘’`\\]{KEY}["'“”‘’`\\]+\s*:""")
+_ESCAPED = re.compile(r"\\u00([2-7][\da-f])")
+_FILLERS = "\u115f\u1160\u2800"
+"""Hangul fillers and the empty Braille cell: letters and symbols by category, blank by look."""
 _SHORTEST_QUOTE = 5
+_PUNCTUATION = frozenset(string.punctuation + "\ufffd " + _FILLERS)
+_LETTER = re.compile(r"[^\W_]")
+_WORD = re.compile(r"\w+")
 
 
 class Gate(NamedTuple):
@@ -51,16 +58,17 @@ def gate(answer: str, rubric: Rubric, *, prompt: str = "", min_characters: int =
         prompt: The task: a criterion that the policy was shown there is no secret, and may be repeated.
         min_characters: The least number of characters other than blanks.
     """
-    visible = [c for c in answer if not c.isspace() and unicodedata.category(c) not in ("Cc", "Cf")]
-    if not visible:
+    folded = fold(answer)
+    visible = [c for c in folded if not c.isspace() and unicodedata.category(c) != "Cc" and c not in _FILLERS]
+    if all(unicodedata.category(c).startswith("M") for c in visible):
         return Gate("empty", "The answer is empty.")
     if len(visible) < min_characters:
         return Gate("too_short", f"The answer is too short: it has to have at least {min_characters} characters.")
-    if set(visible) <= set(string.punctuation) or _bare(answer) in _MASTER_KEYS:
+    if all(map(_says_nothing, folded.splitlines())):
         return Gate("master_key", "The answer announces an answer, or is punctuation, and says nothing.")
-    if _FORGED.search(answer):
+    if _FORGED.search(_ESCAPED.sub(lambda match: chr(int(match[1], 16)), folded)):
         return Gate("forged_verdicts", "The answer holds a verdict of its own in place of an answer to the task.")
-    said, shown = _words(answer), _words(prompt)
+    said, shown = _words(folded), _words(fold(prompt))
     for criterion in (*rubric.criteria, CANARY):
         quote = _quote(criterion.text)
         if quote.count(" ") >= _SHORTEST_QUOTE + 1 and quote in said and quote not in shown:
@@ -68,18 +76,24 @@ def gate(answer: str, rubric: Rubric, *, prompt: str = "", min_characters: int =
     return None
 
 
-def _bare(text: str) -> str:
-    """Lower case, without what stands around the words: blanks, punctuation, Markdown."""
-    folded = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
-    return " ".join(folded.split()).strip(string.punctuation + "…。：:、 ")
+def _says_nothing(line: str) -> bool:
+    """Whether a folded line is one of the openers, whatever stands around its words, or holds punctuation alone."""
+    words = " ".join(line.replace("’", "'").split())
+    first, last = _LETTER.search(words), _LETTER.search(words[::-1])
+    if first is None or last is None:
+        return all(map(_is_punctuation, words))
+    return words[first.start() : len(words) - last.start()] in _MASTER_KEYS
 
 
-def _words(text: str) -> str:
-    """The words in lower case, one blank between and around them, for a search that ends at word borders."""
-    found = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
-    return f" {' '.join(found)} "
+def _is_punctuation(character: str) -> bool:
+    return character in _PUNCTUATION or unicodedata.category(character)[0] in "CMP"
+
+
+def _words(folded: str) -> str:
+    """The words, one blank between and around them, for a search that ends at word borders."""
+    return f" {' '.join(_WORD.findall(folded))} "
 
 
 @functools.lru_cache(maxsize=1024)
 def _quote(criterion: str) -> str:
-    return _words(criterion)
+    return _words(fold(criterion))

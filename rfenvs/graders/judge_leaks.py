@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from rfenvs.graders.folding import compatible, fold
 
 RUN = 4
 """Words in a row, shared with a secret and not with what the policy knows, that make a sentence a quotation."""
@@ -88,7 +89,7 @@ def mask(
 
 def words(text: str) -> list[str]:
     """Words and figures of a text, in lower case and without typographic variants."""
-    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    return _WORD.findall(fold(text))
 
 
 def _sentences(text: str) -> list[str]:
@@ -109,7 +110,7 @@ def _figures_and_names(text: str) -> frozenset[str]:
     """Words with a digit in them, and words with a capital that do not begin a sentence."""
     found: set[str] = set()
     for sentence in _sentences(text):
-        for place, word in enumerate(_WORD.findall(unicodedata.normalize("NFKC", sentence))):
+        for place, word in enumerate(_WORD.findall(compatible(sentence))):
             if _DIGIT.search(word) or (place > 0 and word[0].isupper() and word.casefold() not in _COMMON):
                 found.add(word.casefold())
     return frozenset(found)

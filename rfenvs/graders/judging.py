@@ -60,6 +60,12 @@ class Settings:
     """Goes into the code around the answer; see `judge_messages`."""
 
     def __post_init__(self) -> None:
+        for name in ("timeout_s", "low_agreement", "temperature"):
+            value = getattr(self, name)
+            if not isinstance(value, int | float) and not (name == "temperature" and value is None):
+                raise ValueError(f"{name}={value!r}: use a number.")
+        if not isinstance(self.seed, int):
+            raise ValueError(f"seed={self.seed!r}: use an integer.")
         for name in ("samples", "attempts", "parallel"):
             value = getattr(self, name)
             if not isinstance(value, int) or not 1 <= value < _SEED_STEP:

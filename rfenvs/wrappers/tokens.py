@@ -22,12 +22,11 @@ def encode_plain(tokenizer: Any, text: str, controls: re.Pattern[str] | None = N
     already.
     """
     controls = controls or control_pattern(tokenizer)
-    pieces, rest = [], text
-    while found := controls.search(rest):
-        cut = found.start() + 1
-        pieces.append(rest[:cut])
-        rest = rest[cut:]
-    pieces.append(rest)
+    pieces, start = [], 0
+    while found := controls.search(text, start):
+        pieces.append(text[start : found.start() + 1])
+        start = found.start() + 1
+    pieces.append(text[start:])
     ids: list[int] = []
     for piece in pieces:
         if piece:
