@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 from collections import Counter
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rfenvs.env import Action, TextEnv, Verdict
-from rfenvs.envs.bfcl_apis import APIS, Outcome, Toolbox
+from rfenvs.envs.bfcl_apis import APIS, Toolbox
 from rfenvs.envs.bfcl_multi_turn_data import KNOWN_BAD, Dataset, Episode, load
 from rfenvs.feedback import Item, Kind, LeakLevel, clip, item
 from rfenvs.graders.json_values import canonical
@@ -208,8 +209,8 @@ class _Run:
     gold: Toolbox
     names: frozenset[str]
     """Names of the tools on offer."""
-    results: Counter[str] = field(default_factory=Counter)
-    """Every result so far, in canonical writing."""
+    results: Counter[bytes] = field(default_factory=Counter)
+    """Every result so far, by `_key`."""
     user_turn: int = 0
     messages: int = 0
     """Messages with calls in this user turn."""
@@ -226,15 +227,19 @@ class _Run:
 
     def carry_out(self, calls: Sequence[Call]) -> Verdict:
         """Make the calls of a message, and show their results."""
-        outcomes = [self.mine.call(call, number) for number, call in enumerate(calls)]
-        self.results.update(canonical(outcome.result) for outcome in outcomes)
+        shown: list[str] = []
+        items: list[Item] = []
+        for number, call in enumerate(calls):
+            result, problem = self.mine.call(call, number)
+            self.results[_key(result)] += 1
+            shown.append(clip(json.dumps(result, ensure_ascii=False), _LONGEST_RESULT))
+            items += [] if problem is None else [problem]
         self.messages += 1
         self.calls += len(calls)
-        items = [outcome.problem for outcome in outcomes if outcome.problem is not None]
         self.errors += len(items)
         if self.messages > MESSAGES_PER_USER_TURN:
             return self.verdict([*items, _too_many_messages()], done=True)
-        return self.verdict(items, observation="\n".join(map(_show, outcomes)))
+        return self.verdict(items, observation="\n".join(shown))
 
     def end_user_turn(self, stop_early: bool) -> Verdict:
         """Judge the user turn, and go on to the next request if there is one."""
@@ -269,7 +274,7 @@ class _Run:
     def _judge(self) -> list[Item]:
         """What is wrong at the end of the user turn; the expected calls are made in any case."""
         expected = self.episode.gold[self.user_turn]
-        came = [(call, canonical(self.gold.call(call).result)) for call in expected]
+        came = [(call, _key(self.gold.call(call).result)) for call in expected]
         if not expected:
             return []
         number = self.user_turn + 1
@@ -328,11 +333,12 @@ def _toolbox(episode: Episode, names: Iterable[str]) -> Toolbox:
     return Toolbox((APIS[name].load(episode.scenario[name]) for name in episode.apis), names)
 
 
-def _show(outcome: Outcome) -> str:
-    return clip(json.dumps(outcome.result, ensure_ascii=False), _LONGEST_RESULT)
+def _key(result: Any) -> bytes:
+    """The same for equal results, and short however long they are."""
+    return hashlib.blake2b(canonical(result).encode("ascii"), digest_size=16).digest()
 
 
-def _missing(came: Sequence[tuple[Call, str]], results: Counter[str]) -> list[Call]:
+def _missing(came: Sequence[tuple[Call, bytes]], results: Counter[bytes]) -> list[Call]:
     """The calls whose result is not among `results` as often as it is expected."""
     left = Counter(results)
     missing = []
