@@ -15,6 +15,7 @@ from rfenvs.env import Action, TextEnv, Verdict
 from rfenvs.envs.bfcl_apis import APIS, Toolbox
 from rfenvs.envs.bfcl_multi_turn_data import KNOWN_BAD, Dataset, Episode, load
 from rfenvs.feedback import Item, Kind, LeakLevel, clip, item
+from rfenvs.graders.call_syntax import after_thinking, call_lines
 from rfenvs.graders.json_values import canonical
 from rfenvs.graders.tool_calls import Call, ParseError, parse_calls, write_call
 from rfenvs.tasks import Task
@@ -25,6 +26,7 @@ _MOST_CALLS = 64
 _LONGEST_RESULT = 8000
 _DONE = "Done."
 _TAGS = re.compile(r"</?tool_call>")
+_LIKE_JSON = re.compile(r"[\s`]*[{\[]")
 _INSTRUCTIONS = """You serve a user by calling tools. Reply with tool calls and nothing else, one a line, such as
 name(argument="value"), and you are shown their results, one JSON value a line. Call until the request is served to
 the best of your ability. Then reply with a message without calls: it ends the user's turn, and the next request
@@ -41,10 +43,10 @@ class BFCLMultiTurnEnv(TextEnv):
 
     ## Action
     Calls and nothing else, as in `rfenvs/ToolCall-v0`: `cd(folder="docs")`, several one a line, or JSON. They are
-    read as literals, never evaluated, and carried out in order; one that fails does not stop the rest. The tags
-    `<tool_call>` and `</tool_call>` are ignored. Any other message ends the user's turn. A message that has a line
-    which begins with a call, or starts like JSON, but cannot be read, is answered with what is wrong with it, and the
-    turn goes on.
+    read as literals, never evaluated, and carried out in order; one that fails does not stop the rest. Words may come
+    before `<tool_call>` tags, and `<think>...</think>` is skipped. Any other message ends the user's turn. A message
+    that has a line which begins with a call, or starts like JSON, but cannot be read, is answered with what is wrong
+    with it, and the turn goes on.
 
     ## Reward
     1.0 where every user turn passed, otherwise 0.0; it comes with the last action. A turn is judged when it ends, by
@@ -308,10 +310,13 @@ def read_message(text: str, tools: frozenset[str]) -> list[Call] | Item:
     >>> read_message("ls(a=maybe)", frozenset({"ls"}))["text"]
     'SyntaxError: "maybe" is not a literal value; put text in quotes.'
     """
-    text = _TAGS.sub(lambda tag: " " * len(tag.group()), text)  # of the same length, so that spans stay
     calls = parse_calls(text)
+    if isinstance(calls, ParseError) and _TAGS.search(text):  # some models put calls in Python's notation into the tags
+        text = _TAGS.sub(lambda tag: " " * len(tag.group()), text)  # of the same length, so that spans stay
+        calls = parse_calls(text)
     if isinstance(calls, ParseError):
-        if not _attempt(tools).search(text):
+        said = after_thinking(text)
+        if not (_LIKE_JSON.match(said) or call_lines(tools).search(said)):
             return []
         end = min(calls.position + 1, len(text))
         span = (min(calls.position, end), end)
@@ -320,13 +325,6 @@ def read_message(text: str, tools: frozenset[str]) -> list[Call] | Item:
         message = f"SyntaxError: a message may hold {_MOST_CALLS} calls, got {len(calls)}; none was made."
         return item("format_error", message, data={"code": "too_many_calls"})
     return calls
-
-
-@functools.lru_cache(maxsize=256)
-def _attempt(tools: frozenset[str]) -> re.Pattern[str]:
-    """How a message looks that means to call one of some tools."""
-    names = "|".join(map(re.escape, sorted(tools)))
-    return re.compile(rf"\A[\s`]*[{{\[]|^[ \t`\[]*(?:{{[ \t]*\"name\"|(?:{names})\()", re.MULTILINE)
 
 
 def _toolbox(episode: Episode, names: Iterable[str]) -> Toolbox:

@@ -49,7 +49,8 @@ class ReasoningGymEnv(TextEnv):
     Free text; what stands in the last `<answer>...</answer>` counts.
 
     ## Reward
-    The verifier's score in [0, 1]; many tasks give partial scores. What junk would earn on the same task counts as 0.
+    The verifier's score in [0, 1]; many tasks give partial scores. What junk would earn on the same task counts as 0,
+    and so does what a text earns only for holding the right answer among other things.
     With `reward="exact"`: 1.0 for a full score, otherwise 0.0. Success is a full score.
     `info["metrics"]`: `score`, `has_answer`, `readable`.
 
