@@ -190,6 +190,30 @@ def test_a_text_that_holds_the_answer_is_not_the_answer(name: str, index: int):
         assert env.step(f"<answer>{answer}</answer>")[1] == 0.0
 
 
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("coin_flip", ["0.3125", "5/16", "0.31250", "3.125e-1"], ["0", "0.3", "0.31", "0.2", "0.", "0.4"]),
+        (
+            "number_sorting",
+            ["['52.2', '30.0', '14.0', '-49.0', '-81.0']", "[52.2, 30, 14, -49, -81]"],
+            ["['52', '30', '14', '-49', '-81']", "[NaN, NaN, NaN, NaN, NaN]", "[52.9, 30.9, 14.9, -48.1, -80.1]", "7"],
+        ),
+    ],
+)
+def test_near_is_not_right(name: str, right: list[str], wrong: list[str]):
+    entry = rfenvs.get_task(ID, "train", 1, task=name).data["entry"]
+    verify = _scorer(name).score_answer
+    assert [score(name, verify, answer, entry).value for answer in right] == [1.0] * len(right)
+    assert [score(name, verify, answer, entry).value for answer in wrong] == [0.0] * len(wrong)
+
+
+def test_a_small_probability_is_not_nothing():
+    entry = {"answer": "0.000030517578125", "metadata": {}}
+    answers = ("0", "0.00003", "0.0000305", "1/32768")
+    assert [score("coin_flip", lambda a, e: 1.0, a, entry).value for a in answers] == [0.0, 0.0, 1.0, 1.0]
+
+
 def test_a_verdict_that_is_no_number_pays_nothing():
     assert score("t", lambda a, e: float("nan"), "6", {"answer": "5", "metadata": {}}).value == 0.0
 

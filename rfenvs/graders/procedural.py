@@ -8,6 +8,8 @@ What is wrong with them as they are (reasoning-gym 0.1.25), and what is done abo
 - many pay 0.01 to 0.25 for any text at all: what junk earns on the same task is the zero here;
 - many pay `len(right) / len(answer)` for any text that holds the right answer, so that "-1" earns half of "1", and a
   list of all answers something: that is nothing here;
+- `coin_flip` takes "0" for any probability, since its digits begin so, and `number_sorting` takes numbers that are
+  wrong by up to 1: both are compared here;
 - `complex_arithmetic` takes "nan" for any number, and `coin_flip` hangs on "1e999999999": neither gets that far;
 - some raise on text that they do not expect: that is an unreadable answer, if the task's own answer is fine;
 - `game_of_life_halting` takes any text for True: here the answer must be one of the two words.
@@ -94,6 +96,8 @@ def score(task: str, verify: Verify, answer: str, entry: Entry) -> Score:
         return Score(0.0, "unreadable")
     if task in WORDS:
         return _word(WORDS[task], answer, str(entry["answer"]))
+    if task in _COMPARED and gold is not None:
+        return _compared(_COMPARED[task], answer, gold)
     if task in ARITHMETIC:
         return _arithmetic(answer, entry["metadata"])
     safe = answer
@@ -161,6 +165,28 @@ def _word(words: tuple[str, ...], answer: str, gold: str) -> Score:
     if said not in {word.casefold() for word in words}:
         return Score(0.0, "unreadable")
     return Score(float(said == gold.casefold()))
+
+
+def _compared(same: Callable[[str, str], bool], answer: str, gold: str) -> Score:
+    try:
+        return Score(float(same(answer, gold)))
+    except (ValueError, SyntaxError, TypeError, ArithmeticError, MemoryError, RecursionError):
+        return Score(0.0, "unreadable")
+
+
+def _same_probability(answer: str, gold: str) -> bool:
+    """Equal to four decimal places, and to one per cent, since small probabilities are near 0."""
+    said, right = float(Fraction(answer.replace(",", ""))), float(Fraction(gold))
+    return math.isclose(said, right, abs_tol=1e-4, rel_tol=0.0) and math.isclose(said, right, rel_tol=0.01)
+
+
+def _same_numbers(answer: str, gold: str) -> bool:
+    """Lists of numbers, or of texts that are numbers, that are equal one by one."""
+    said, right = ([float(number) for number in ast.literal_eval(text.strip())] for text in (answer, gold))
+    return said == right
+
+
+_COMPARED = {"coin_flip": _same_probability, "number_sorting": _same_numbers}
 
 
 def _literal(answer: str) -> str | None:
