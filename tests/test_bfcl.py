@@ -101,6 +101,8 @@ ACCEPTED = [
     ("parallel", "two timers", 'kitchen_timer(minutes=10, label="tea")\nkitchen_timer(minutes=10)'),
     ("multiple", "5!", '{"tool_calls": [{"function": {"name": "math.factorial", "arguments": "{\\"n\\": 5}"}}]}'),
     ("irrelevance", "Night Watch", "Rembrandt, but I have no tool to look it up."),
+    ("irrelevance", "Night Watch", "<think>\nkitchen_timer(minutes=5)?\n</think>\nI have no tool for art."),
+    ("irrelevance", "Night Watch", "I have kitchen_timer(minutes) only, which cannot tell."),
 ]
 
 
@@ -142,6 +144,10 @@ SAID = [
     ("irrelevance", "Night Watch", "kitchen_timer(seconds=5)", ["missing", "unexpected"]),
     ("irrelevance", "Night Watch", "kitchen_timer(minutes=", ["syntax"]),
     ("irrelevance", "Night Watch", " \n", ["empty"]),
+    ("irrelevance", "Night Watch", "\u200b.", ["empty"]),
+    ("irrelevance", "Night Watch", "<think>No tool fits.</think>", ["empty"]),
+    ("irrelevance", "Night Watch", "Sure:\n```python\nkitchen_timer(minutes=5)\n```", ["syntax"]),
+    ("irrelevance", "Night Watch", "# five minutes\nkitchen_timer(minutes=5)", ["syntax"]),
 ]
 
 
@@ -195,6 +201,9 @@ def test_answers_may_stand_in_a_file_beside_the_questions(tmp_path: Path) -> Non
         ({"ground_truth": None}, "no list of accepted calls"),
         ({"question": ["x"]}, "must be a list of turns"),
         ({"function": "x"}, 'column "function" must be list'),
+        ({"function": [{"name": "f"}]}, "each tool needs"),
+        ({"question": [[{"role": "user"}]]}, "each message needs"),
+        ({"question": [[]]}, "each message needs"),
         ({"id": "multiple_1"}, "no questions of the category simple_python"),
     ],
 )

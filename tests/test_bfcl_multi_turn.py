@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -197,7 +198,7 @@ class TestFeedback:
         assert {entry["leak_level"] for entry in info["feedback"]} == {1}
 
     def test_higher_levels_name_the_tool_and_then_the_call(self) -> None:
-        for level, expected in ((0, [None]), (2, ["no_calls", "missing_results", "missing_tools"]),
+        for level, expected in ((0, ["incorrect"]), (2, ["no_calls", "missing_results", "missing_tools"]),
                                 (3, ["no_calls", "missing_results", "missing_tools", "expected"])):  # fmt: skip
             env, *_ = start("unit_homework", leak_level=level)
             *_, info = env.step("Done.")
@@ -239,13 +240,41 @@ class TestMessages:
         (read,) = read_message(f"{call}\n{call}", self.TOOLS)[:1]
         assert (read.name, read.arguments) == ("cat", {"file_name": 3})
         assert call[slice(*read.argument_spans["file_name"])] == "3"
-        assert isinstance(read_message(f"I shall look.\n{call}", self.TOOLS), dict)
+        assert read_message(f"I shall look.\n{call}", self.TOOLS)[0].name == "cat"
+
+    def test_tags_around_python_are_ignored_and_those_in_texts_are_not(self) -> None:
+        (call,) = read_message("<tool_call>\nls()\n</tool_call>", self.TOOLS)
+        assert (call.name, call.span) == ("ls", (12, 16))
+        (call,) = read_message('cat(file_name="<tool_call>")', self.TOOLS)
+        assert call.arguments == {"file_name": "<tool_call>"}
+
+    @pytest.mark.parametrize("thought", ["<think>\nls()\n</think>\n", "First\nls()\n</think>\n\n"])
+    def test_a_call_in_the_thoughts_is_none(self, thought: str) -> None:
+        assert read_message(f"{thought}All done.", self.TOOLS) == []
+        assert isinstance(read_message(f"{thought}cat(x)", self.TOOLS), dict)
 
     def test_a_message_holds_a_bounded_number_of_calls(self) -> None:
         assert len(read_message("ls()\n" * 64, self.TOOLS)) == 64
         message = read_message("ls()\n" * 65, self.TOOLS)
         assert isinstance(message, dict)
         assert message["data"]["code"] == "too_many_calls"
+
+    def test_a_tree_of_files_stays_small(self) -> None:
+        env, *_ = start("garden_notes", stop_early=False)
+        name = "n" * 300
+        grow = "\n".join([f'mkdir(dir_name="{name}")\ncd(folder="{name}")'] * 30)
+        steps = play(
+            env, grow, grow, f'touch(file_name="f")\necho(file_name="f", content="{"x" * 50_000}")',
+            *["\n".join(f'cp(source="f", destination="{turn}-{copy}")' for copy in range(60)) for turn in range(3)],
+            'cd(folder="/")',
+        )  # fmt: skip
+        assert "No space left on device" in steps[-2][0]
+        started = time.perf_counter()
+        env.step("\n".join(["find()", "du()"] * 32))
+        assert time.perf_counter() - started < 3
+        assert env._run is not None
+        files = env._run.mine.apis[0]
+        assert len(json.dumps(files.call("find", {}))) < 2**21
 
     def test_long_junk_is_read_in_linear_time(self) -> None:
         assert read_message("\n" * 300_000 + "x", self.TOOLS) == []

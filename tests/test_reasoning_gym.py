@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import random
+import time
 from fractions import Fraction
 
 import gymnasium
@@ -12,8 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rfenvs
+from rfenvs.graders import processes
 from rfenvs.graders.procedural import ALGEBRA, ARITHMETIC, EVALUATED, Sum, evaluate, gold_of, score
 from rfenvs.graders.procedural_hints import hint
+from rfenvs.graders.processes import NotStarted
 
 pytest.importorskip("reasoning_gym")
 
@@ -153,10 +156,82 @@ def test_a_verifier_that_fails_on_its_own_answer_is_not_a_wrong_answer():
 
 
 def test_what_junk_earns_is_nothing():
-    verify = {"zzz": 0.25, "[]": 0.05, "half": 0.5, "right": 1.0, "poor": 0.25}.__getitem__
+    verify = {"zzz": 0.25, "[]": 0.05, "0": 0.1, "half": 0.5, "right": 1.0, "poor": 0.25}.__getitem__
     entry = {"answer": "right", "metadata": {}}
     values = [score("t", lambda a, e: verify(a), answer, entry).value for answer in ("poor", "half", "right")]
     assert values == [0.0, 0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("complex_arithmetic", "nan"),
+        ("complex_arithmetic", "NaN + nani"),
+        ("complex_arithmetic", "-inf"),
+        ("coin_flip", "1e999999999"),
+        ("coin_flip", "1E+9_999_999_999"),
+        ("arc_agi", ""),
+        ("time_intervals", "0"),
+    ],
+)
+def test_what_is_no_number_is_no_answer(name: str, answer: str):
+    reward, feedback = step(f"<answer>{answer}</answer>", task=name)
+    assert reward == 0.0
+    assert feedback
+
+
+@pytest.mark.parametrize(("name", "index"), [("gcd", 1), ("basic_arithmetic", 0), ("syllogism", 0), ("aiw", 0)])
+def test_a_text_that_holds_the_answer_is_not_the_answer(name: str, index: int):
+    env = make(task=name)
+    env.reset(options={"task_index": index})
+    gold = env.unwrapped.get_task(index).data["gold"]
+    for answer in (f"{gold} {gold}", f"1 2 3 {gold} Yes No", f"-{gold}"):
+        env.reset(options={"task_index": index})
+        assert env.step(f"<answer>{answer}</answer>")[1] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "right", "wrong"),
+    [
+        ("coin_flip", ["0.3125", "5/16", "0.31250", "3.125e-1"], ["0", "0.3", "0.31", "0.2", "0.", "0.4"]),
+        (
+            "number_sorting",
+            ["['52.2', '30.0', '14.0', '-49.0', '-81.0']", "[52.2, 30, 14, -49, -81]"],
+            ["['52', '30', '14', '-49', '-81']", "[NaN, NaN, NaN, NaN, NaN]", "[52.9, 30.9, 14.9, -48.1, -80.1]", "7"],
+        ),
+    ],
+)
+def test_near_is_not_right(name: str, right: list[str], wrong: list[str]):
+    entry = rfenvs.get_task(ID, "train", 1, task=name).data["entry"]
+    verify = _scorer(name).score_answer
+    assert [score(name, verify, answer, entry).value for answer in right] == [1.0] * len(right)
+    assert [score(name, verify, answer, entry).value for answer in wrong] == [0.0] * len(wrong)
+
+
+def test_a_small_probability_is_not_nothing():
+    entry = {"answer": "0.000030517578125", "metadata": {}}
+    answers = ("0", "0.00003", "0.0000305", "1/32768")
+    assert [score("coin_flip", lambda a, e: 1.0, a, entry).value for a in answers] == [0.0, 0.0, 1.0, 1.0]
+
+
+def test_a_verdict_that_is_no_number_pays_nothing():
+    assert score("t", lambda a, e: float("nan"), "6", {"answer": "5", "metadata": {}}).value == 0.0
+
+
+def test_a_process_that_does_not_start_is_no_verdict():
+    def stuck(answer, entry):
+        raise NotStarted
+
+    with pytest.raises(NotStarted):
+        score("anything", stuck, "6", {"answer": "5", "metadata": {}})
+
+
+def test_a_start_that_takes_too_long_is_no_timeout_of_the_task(monkeypatch):
+    monkeypatch.setattr(processes, "START_S", 0.0)
+    worker = processes.Worker("json")
+    with pytest.raises(NotStarted):
+        worker.call("json:dumps", 1, 5.0)
+    assert not worker.alive
 
 
 @given(st.text(alphabet="0123456789+-*/() _.e\n", max_size=40))
@@ -232,6 +307,43 @@ def test_thinking_does_not_count():
     assert step(f"<think>hm</think>{gold}", task="countdown")[0] == 1.0
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{gold}",
+        "<answer>zzz</answer> no, {gold}",
+        "In <answer> tags: {gold}",
+        "{gold} That is my <answer>.",
+        "<answer><answer>{inner}</answer></answer>",
+        "{gold}</answer>",
+    ],
+)
+def test_the_last_answer_counts(text: str):
+    task = rfenvs.get_task(ID, "train", 0, task="countdown")
+    reply = text.format(gold=task.reference, inner=task.data["gold"])
+    assert step(reply, task="countdown")[0] == 1.0
+
+
+@given(st.lists(st.sampled_from(["<answer>", "</answer>", "<think>", "</think>", "1+1", " ", "é"]), max_size=12))
+def test_every_reply_gets_a_verdict_and_spans_lie_inside(pieces: list[str]):
+    text = "".join(pieces)
+    reward, feedback = step(text, task="countdown")
+    assert reward == 0.0
+    assert feedback
+    for entry in feedback:
+        if entry["span"] is not None:
+            start, end = entry["span"]
+            assert 0 <= start <= end <= len(text)
+            assert text[end : end + 9] == "</answer>"
+
+
+def test_finding_the_answer_takes_linear_time():
+    start = time.perf_counter()
+    for text in ("<answer>" * 50_000, "</answer>" * 50_000, "<answer></answer>" * 25_000):
+        step(text, task="countdown")
+    assert time.perf_counter() - start < 2
+
+
 # Settings.
 
 
@@ -253,6 +365,12 @@ def test_bad_settings_say_what_to_do():
         make(task="sudoku,countdown", config={"min_numbers": 3})
     with pytest.raises(ValueError, match="does not suit task='countdown'"):
         make(task="countdown", config={"min_numbers": -3})
+    with pytest.raises(ValueError, match="names a task twice"):
+        make(task="countdown,countdown")
+    with pytest.raises(ValueError, match="use numbers, texts"):
+        make(task="countdown", config={"min_numbers": object()})
+    operators = make(task="countdown", config={"operators": ["+", "-"]}).unwrapped
+    assert "*" not in operators.task("train", 0).data["gold"]
     assert "numbers: 6, 61" not in make(task="countdown", config={"min_numbers": 3, "max_numbers": 3}).reset(seed=0)[0]
 
 

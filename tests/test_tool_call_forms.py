@@ -207,6 +207,25 @@ def test_no_text_raises(text: str, forms: list) -> None:
         assert all(0 <= call.span[0] <= call.name_span[0] <= call.span[1] <= len(text) for call in result)
 
 
+def test_code_marks_round_the_reply_are_ignored() -> None:
+    for text in ("`ls()`", " `ls()`\n", "```python\r\nls()\r\n```\r\n", "<think>x</think>\n`ls()`"):
+        calls = parse_calls(text)
+        assert isinstance(calls, list), text
+        assert text[slice(*calls[0].span)] == "ls()"
+    assert isinstance(parse_calls("`ls()` `ls()`"), ParseError)
+
+
+def test_a_flood_of_wrong_arguments_is_cut_short() -> None:
+    names = [f"parameter_{number}" for number in range(20)]
+    tool = {"name": "f", "parameters": {"properties": {name: {"type": "integer"} for name in names}}}
+    tool["parameters"]["additionalProperties"] = False
+    text = f"f({', '.join(f'parametre_{number}=1' for number in range(10_000))})"
+    start = time.perf_counter()
+    result = grade(text, [Call("f", {})], [tool])
+    assert time.perf_counter() - start < 0.5
+    assert len(result.problems) == 32
+
+
 def test_time_is_linear_in_the_length() -> None:
     long = 100_000
     for text in (

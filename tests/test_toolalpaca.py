@@ -270,6 +270,9 @@ def test_rows_of_ones_own(tmp_path: Path) -> None:
         ({**row, "answer": "x"}, '"answer" is not JSON'),
         ({**row, "answer": '[{"Action": "f", "Action_Input": "x"}]'}, "a call cannot be read"),
         ({**row, "answer": '[{"Action": "f", "Action_Input": "[]"}]'}, "must hold an object"),
+        ({**row, "answer": "[]"}, "needs no call"),
+        ({**row, "answer": '[{"Action": "[Optional]f", "Action_Input": "{}"}]'}, "needs no call"),
+        ({**row, "answer": "7"}, "must be a list of calls"),
     ):
         other = tmp_path / f"{len(message)}.jsonl"
         other.write_text(json.dumps(broken) + "\n")

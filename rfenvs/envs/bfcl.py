@@ -12,7 +12,7 @@ from rfenvs.env import Action, TextEnv, Verdict
 from rfenvs.envs.bfcl_data import CATEGORIES, SPEC, Dataset, Question, load
 from rfenvs.feedback import LeakLevel, item
 from rfenvs.graders.call_match import Accepts, Expected
-from rfenvs.graders.call_syntax import ParseError, parse_calls
+from rfenvs.graders.call_syntax import ParseError, after_thinking, call_lines, parse_calls
 from rfenvs.graders.tool_calls import check, grade, no_tool_fits, unreadable, write_call
 from rfenvs.tasks import Message, Task
 
@@ -42,7 +42,8 @@ class BFCLEnv(TextEnv):
     ## Reward
     1.0 where the calls are accepted, in any order, otherwise 0.0: each expected call made once, every argument one of
     the accepted values, none left out that must be there, and no other. Strings are compared without case, blanks and
-    `,./-_*^`. In the irrelevance categories: 1.0 for a reply in words. `info["metrics"]`: `readable` (the reply could
+    `,./-_*^`. In the irrelevance categories: 1.0 for a reply in words, of which no line begins with a
+    call. `info["metrics"]`: `readable` (the reply could
     be read as calls), `correct_calls` (share of the expected calls made).
 
     ## End of the episode
@@ -175,13 +176,14 @@ def _grade_calls(task: Task, action: Action) -> Verdict:
 
 
 def _grade_words(task: Task, action: Action) -> Verdict:
-    """No tool fits: words are right, calls wrong, and calls that cannot be read no words."""
+    """No tool fits: words are right, calls wrong, and calls that cannot be read, or stand among words, no words."""
     calls = parse_calls(action)
     if isinstance(calls, ParseError):
-        if not calls.attempted and action.strip():
-            return Verdict(1.0, reward_parts={"calls": 1.0}, metrics={"correct_calls": 1.0})
-        if calls.attempted:
+        said = after_thinking(action)
+        if calls.attempted or call_lines(frozenset(tool["name"] for tool in task.tools)).search(said):
             return Verdict(0.0, [unreadable(action, calls).item()], stop_reason="parse_error")
+        if any(map(str.isalnum, said)):
+            return Verdict(1.0, reward_parts={"calls": 1.0}, metrics={"correct_calls": 1.0})
         text = "The reply is empty: say something, with or without a call."
         return Verdict(0.0, [item("format_error", text, data={"code": "empty"})], stop_reason="parse_error")
     schemas = {tool["name"]: tool["parameters"] for tool in task.tools}

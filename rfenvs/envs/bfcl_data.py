@@ -243,6 +243,10 @@ def _question(file: str, row: Row, answer: Any, category: str) -> Question:
     turns, functions = values["question"], values["function"]
     if not turns or not all(isinstance(turn, list) for turn in turns):
         raise DataError(f'{where}: "question" must be a list of turns, each a list of messages.')
+    if not turns[0] or not all(_has(message, role=str, content=str) for message in turns[0]):
+        raise DataError(f'{where}: each message needs "role" and "content", both strings, and there must be one.')
+    if not all(_has(function, name=str, parameters=dict) for function in functions):
+        raise DataError(f'{where}: each tool needs "name", a string, and "parameters", an object.')
     tools = tuple(map(_tool, functions))
     messages = tuple({"role": m["role"], "content": m["content"]} for m in turns[0])
     if "irrelevance" in category:
@@ -258,6 +262,10 @@ def _question(file: str, row: Row, answer: Any, category: str) -> Question:
         expected.append(_expected(name, arguments, schema))
         gold.append(_gold(expected[-1], schema))
     return Question(values["id"], messages, tools, tuple(expected), tuple(gold), _flags(values["id"], gold, by_name))
+
+
+def _has(value: object, **kinds: type) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(key), kind) for key, kind in kinds.items())
 
 
 def _tool(function: Mapping[str, Any]) -> dict[str, Any]:

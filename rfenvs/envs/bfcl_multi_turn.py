@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 from collections import Counter
@@ -11,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rfenvs.env import Action, TextEnv, Verdict
-from rfenvs.envs.bfcl_apis import APIS, Outcome, Toolbox
+from rfenvs.envs.bfcl_apis import APIS, Toolbox
 from rfenvs.envs.bfcl_multi_turn_data import KNOWN_BAD, Dataset, Episode, load
 from rfenvs.feedback import Item, Kind, LeakLevel, clip, item
+from rfenvs.graders.call_syntax import after_thinking, call_lines
 from rfenvs.graders.json_values import canonical
 from rfenvs.graders.tool_calls import Call, ParseError, parse_calls, write_call
 from rfenvs.tasks import Task
@@ -24,6 +26,7 @@ _MOST_CALLS = 64
 _LONGEST_RESULT = 8000
 _DONE = "Done."
 _TAGS = re.compile(r"</?tool_call>")
+_LIKE_JSON = re.compile(r"[\s`]*[{\[]")
 _INSTRUCTIONS = """You serve a user by calling tools. Reply with tool calls and nothing else, one a line, such as
 name(argument="value"), and you are shown their results, one JSON value a line. Call until the request is served to
 the best of your ability. Then reply with a message without calls: it ends the user's turn, and the next request
@@ -40,10 +43,10 @@ class BFCLMultiTurnEnv(TextEnv):
 
     ## Action
     Calls and nothing else, as in `rfenvs/ToolCall-v0`: `cd(folder="docs")`, several one a line, or JSON. They are
-    read as literals, never evaluated, and carried out in order; one that fails does not stop the rest. The tags
-    `<tool_call>` and `</tool_call>` are ignored. Any other message ends the user's turn. A message that has a line
-    which begins with a call, or starts like JSON, but cannot be read, is answered with what is wrong with it, and the
-    turn goes on.
+    read as literals, never evaluated, and carried out in order; one that fails does not stop the rest. Words may come
+    before `<tool_call>` tags, and `<think>...</think>` is skipped. Any other message ends the user's turn. A message
+    that has a line which begins with a call, or starts like JSON, but cannot be read, is answered with what is wrong
+    with it, and the turn goes on.
 
     ## Reward
     1.0 where every user turn passed, otherwise 0.0; it comes with the last action. A turn is judged when it ends, by
@@ -208,8 +211,8 @@ class _Run:
     gold: Toolbox
     names: frozenset[str]
     """Names of the tools on offer."""
-    results: Counter[str] = field(default_factory=Counter)
-    """Every result so far, in canonical writing."""
+    results: Counter[bytes] = field(default_factory=Counter)
+    """Every result so far, by `_key`."""
     user_turn: int = 0
     messages: int = 0
     """Messages with calls in this user turn."""
@@ -226,15 +229,19 @@ class _Run:
 
     def carry_out(self, calls: Sequence[Call]) -> Verdict:
         """Make the calls of a message, and show their results."""
-        outcomes = [self.mine.call(call, number) for number, call in enumerate(calls)]
-        self.results.update(canonical(outcome.result) for outcome in outcomes)
+        shown: list[str] = []
+        items: list[Item] = []
+        for number, call in enumerate(calls):
+            result, problem = self.mine.call(call, number)
+            self.results[_key(result)] += 1
+            shown.append(clip(json.dumps(result, ensure_ascii=False), _LONGEST_RESULT))
+            items += [] if problem is None else [problem]
         self.messages += 1
         self.calls += len(calls)
-        items = [outcome.problem for outcome in outcomes if outcome.problem is not None]
         self.errors += len(items)
         if self.messages > MESSAGES_PER_USER_TURN:
             return self.verdict([*items, _too_many_messages()], done=True)
-        return self.verdict(items, observation="\n".join(map(_show, outcomes)))
+        return self.verdict(items, observation="\n".join(shown))
 
     def end_user_turn(self, stop_early: bool) -> Verdict:
         """Judge the user turn, and go on to the next request if there is one."""
@@ -269,7 +276,7 @@ class _Run:
     def _judge(self) -> list[Item]:
         """What is wrong at the end of the user turn; the expected calls are made in any case."""
         expected = self.episode.gold[self.user_turn]
-        came = [(call, canonical(self.gold.call(call).result)) for call in expected]
+        came = [(call, _key(self.gold.call(call).result)) for call in expected]
         if not expected:
             return []
         number = self.user_turn + 1
@@ -303,10 +310,13 @@ def read_message(text: str, tools: frozenset[str]) -> list[Call] | Item:
     >>> read_message("ls(a=maybe)", frozenset({"ls"}))["text"]
     'SyntaxError: "maybe" is not a literal value; put text in quotes.'
     """
-    text = _TAGS.sub(lambda tag: " " * len(tag.group()), text)  # of the same length, so that spans stay
     calls = parse_calls(text)
+    if isinstance(calls, ParseError) and _TAGS.search(text):  # some models put calls in Python's notation into the tags
+        text = _TAGS.sub(lambda tag: " " * len(tag.group()), text)  # of the same length, so that spans stay
+        calls = parse_calls(text)
     if isinstance(calls, ParseError):
-        if not _attempt(tools).search(text):
+        said = after_thinking(text)
+        if not (_LIKE_JSON.match(said) or call_lines(tools).search(said)):
             return []
         end = min(calls.position + 1, len(text))
         span = (min(calls.position, end), end)
@@ -317,22 +327,16 @@ def read_message(text: str, tools: frozenset[str]) -> list[Call] | Item:
     return calls
 
 
-@functools.lru_cache(maxsize=256)
-def _attempt(tools: frozenset[str]) -> re.Pattern[str]:
-    """How a message looks that means to call one of some tools."""
-    names = "|".join(map(re.escape, sorted(tools)))
-    return re.compile(rf"\A[\s`]*[{{\[]|^[ \t`\[]*(?:{{[ \t]*\"name\"|(?:{names})\()", re.MULTILINE)
-
-
 def _toolbox(episode: Episode, names: Iterable[str]) -> Toolbox:
     return Toolbox((APIS[name].load(episode.scenario[name]) for name in episode.apis), names)
 
 
-def _show(outcome: Outcome) -> str:
-    return clip(json.dumps(outcome.result, ensure_ascii=False), _LONGEST_RESULT)
+def _key(result: Any) -> bytes:
+    """The same for equal results, and short however long they are."""
+    return hashlib.blake2b(canonical(result).encode("ascii"), digest_size=16).digest()
 
 
-def _missing(came: Sequence[tuple[Call, str]], results: Counter[str]) -> list[Call]:
+def _missing(came: Sequence[tuple[Call, bytes]], results: Counter[bytes]) -> list[Call]:
     """The calls whose result is not among `results` as often as it is expected."""
     left = Counter(results)
     missing = []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import io
 import random
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,7 +29,7 @@ _SIZES = {"train": 20_000, "test": 1_000}
 _SEEDS = {"train": 0, "test": 1 << 20}
 _GLOBAL_RANDOM = ("list_functions", "pool_matrix")
 _COLUMNS = {"question": str, "metadata": dict}
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_OPEN, _CLOSE = "<answer>", "</answer>"
 _SYSTEM = (
     "Solve the problem. Think step by step if you need to, then give the final answer, and nothing else, between "
     "<answer> and </answer>, in the format that the problem asks for."
@@ -49,7 +49,8 @@ class ReasoningGymEnv(TextEnv):
     Free text; what stands in the last `<answer>...</answer>` counts.
 
     ## Reward
-    The verifier's score in [0, 1]; many tasks give partial scores. What junk would earn on the same task counts as 0.
+    The verifier's score in [0, 1]; many tasks give partial scores. What junk would earn on the same task counts as 0,
+    and so does what a text earns only for holding the right answer among other things.
     With `reward="exact"`: 1.0 for a full score, otherwise 0.0. Success is a full score.
     `info["metrics"]`: `score`, `has_answer`, `readable`.
 
@@ -118,9 +119,9 @@ class ReasoningGymEnv(TextEnv):
         self.names = _names(task)
         if config and len(self.names) != 1:
             raise ValueError(f"config={dict(config)!r} needs one task, and task={task!r} names {len(self.names)}.")
-        self.config = tuple(sorted((config or {}).items()))
+        self.config = _plain(config or {})
         self._rows = None if data is None else _read(Path(data))
-        if self.config and self._rows is None:
+        if config and self._rows is None:
             _dataset(self.names[0], self.config, split)
         self.data_revision = f"reasoning-gym {_package().__version__}"
         if self._rows is not None:
@@ -153,17 +154,15 @@ class ReasoningGymEnv(TextEnv):
         """Verify what stands in the answer tags."""
         entry: Entry = task.data["entry"]
         name: str = task.data["name"]
-        found = list(_ANSWER.finditer(_after_thinking(action)))
-        if not found:
+        found = _answer_span(action)
+        if found is None:
             text = "There is no <answer>...</answer> in the reply."
             return self._verdict(0.0, [item("format_error", text, data={"code": "no_answer"})], task, False, False)
-        answer = found[-1].group(1).strip()
-        start = action.rindex("<answer>") + len("<answer>")
-        span = (start, start + len(found[-1].group(1)))
+        answer = action[slice(*found)].strip()
         result = procedural.score(name, functools.partial(verify, name), answer, entry)
         if result.value >= 1.0:
             return self._verdict(1.0, [], task, True, True)
-        problem = _complaint(name, answer, entry, result, span)
+        problem = _complaint(name, answer, entry, result, found)
         return self._verdict(result.value, [problem], task, True, result.outcome == "scored")
 
     def wrong_answers(self, task: Task) -> list[str]:
@@ -214,8 +213,15 @@ def _complaint(name: str, answer: str, entry: Entry, result: procedural.Score, s
     return item("wrong_answer", text, span=span, leak_level=0, data={"code": "not_equal"})
 
 
-def _after_thinking(text: str) -> str:
-    return text.rpartition("</think>")[2]
+def _answer_span(text: str) -> tuple[int, int] | None:
+    """Where the last answer stands, its tags left out; one in the thoughts is none."""
+    thought = text.rfind("</think>")
+    last = text.rfind(_CLOSE, max(thought, 0))
+    opening = text.rfind(_OPEN, max(thought, 0), max(last, 0))
+    if last < 0 or opening < 0:
+        return None
+    start = opening + len(_OPEN)
+    return start, text.index(_CLOSE, start)
 
 
 def _task(entry: Entry, name: str, source: str) -> Task:
@@ -243,6 +249,8 @@ def _names(task: str) -> tuple[str, ...]:
             raise ValueError(f"task={name!r} is not offered: {EXCLUDED[name]}.")
         if name not in known:
             raise ValueError(f"task={name!r}: use 'all', or names of {', '.join(known)}.")
+    if len(set(names)) < len(names):
+        raise ValueError(f"task={task!r} names a task twice: name each once.")
     return names
 
 
@@ -262,18 +270,29 @@ def _package() -> Any:
     return reasoning_gym
 
 
+def _plain(config: Mapping[str, Any]) -> str:
+    """A configuration as the text of a Python literal, so that it can be a key: lists cannot."""
+    text = repr(dict(sorted(config.items())))
+    try:
+        ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ValueError(f"config={text}: use numbers, texts, booleans, None, and lists or tuples of them.") from None
+    return text
+
+
 @functools.lru_cache(maxsize=512)
-def _dataset(name: str, config: tuple[tuple[str, Any], ...], split: str) -> Any:
+def _dataset(name: str, config: str, split: str) -> Any:
     """A data set of reasoning-gym, made once; its items are made when they are asked for."""
+    given = ast.literal_eval(config)
     with _lock, _OwnRandom(name, _SEEDS[split]):
         try:
-            return _package().create_dataset(name, seed=_SEEDS[split], size=_SIZES[split], **dict(config))
+            return _package().create_dataset(name, seed=_SEEDS[split], size=_SIZES[split], **given)
         except (TypeError, AssertionError, ValueError) as error:
-            raise ValueError(f"config={dict(config)!r} does not suit task={name!r}: {error}") from error
+            raise ValueError(f"config={config} does not suit task={name!r}: {error}") from error
 
 
 @functools.lru_cache(maxsize=4096)
-def _entry(name: str, config: tuple[tuple[str, Any], ...], split: str, index: int) -> Entry:
+def _entry(name: str, config: str, split: str, index: int) -> Entry:
     dataset = _dataset(name, config, split)
     noise = io.StringIO()  # one of the generators prints dots
     with _lock, _OwnRandom(name, _SEEDS[split] + index), contextlib.redirect_stdout(noise):

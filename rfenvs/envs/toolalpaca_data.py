@@ -204,8 +204,10 @@ def _simulated(api: Mapping[str, Any], where: str) -> Iterator[Request]:
 
 
 def _request(
-    id: str, prompt: str, question: str, tools: tuple[dict[str, Any], ...], answer: Sequence[Any], where: str
+    id: str, prompt: str, question: str, tools: tuple[dict[str, Any], ...], answer: Any, where: str
 ) -> Request:
+    if not isinstance(answer, Sequence) or isinstance(answer, str):
+        raise DataError(f'{where}, request "{id}": the answer must be a list of calls.')
     gold, optional, flags = [], [], []
     schemas = {tool["name"]: tool["parameters"] for tool in tools}
     for entry in answer:
@@ -221,6 +223,8 @@ def _request(
         call = without_mark(Call(name, arguments))
         gold.append(call)
         flags += [f"known_bad: {reason}" for reason in _reasons(call, schemas, holes)]
+    if all(optional):
+        raise DataError(f'{where}, request "{id}": the answer needs no call; give one that is not optional.')
     reason = KNOWN_BAD.get(digest(question, size=6))
     return Request(
         id, prompt, tools, tuple(gold), tuple(optional), (f"known_bad: {reason}",) if reason else tuple(flags[:1])

@@ -10,19 +10,21 @@
 | `thinking` | not a call: `<think>...</think>` is skipped, and no call is looked for in it |
 
 In the first three, several calls stand one a line (or apart by a comma or semicolon), or in a list, and nothing
-else may be there. A Markdown code fence round the whole reply, or round the JSON of `tags` and `react`, is ignored.
+else may be there. A Markdown code fence round the whole reply, or round the JSON of `tags` and `react`, is ignored, and
+so are backticks round a reply of one line.
 Reading takes time linear in the length, and nesting is bounded.
 """
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeVar, get_args
 
 from rfenvs.graders.call_reader import MAX_DEPTH, Call, ParseError, Reader, Span, Unreadable
 
-__all__ = ["FORMS", "MAX_DEPTH", "Call", "Form", "ParseError", "Span", "parse_calls"]
+__all__ = ["FORMS", "MAX_DEPTH", "Call", "Form", "ParseError", "Span", "after_thinking", "call_lines", "parse_calls"]
 
 Form = Literal["python", "json", "openai", "tags", "react", "thinking"]
 """A notation; see the table of this module."""
@@ -38,7 +40,8 @@ _HINTS: dict[str, str] = {
 _T = TypeVar("_T")
 _TAG, _END_TAG = "<tool_call>", "</tool_call>"
 _THINK, _END_THINK = "<think>", "</think>"
-_FENCE = re.compile(r"```[\w+-]*[ \t]*\n")
+_FENCE = re.compile(r"```[\w+-]*[ \t]*\r?\n")
+_INLINE = re.compile(r"\s*`([^`\n]+)`\s*\Z")
 _BLANK = re.compile(r"[ \t]*")
 _SPACE = re.compile(r"\s*")
 _END_OF_THOUGHT = re.compile(r"</think>[ \t]*(?:\n|\Z)")
@@ -82,6 +85,25 @@ def parse_calls(text: str, forms: Sequence[Form] = FORMS) -> list[Call] | ParseE
 
 class _NoCall(Unreadable):
     """The text is no attempt at a call."""
+
+
+def after_thinking(text: str) -> str:
+    """What follows the leading thoughts of a reply; all of it where they have no end.
+
+    >>> after_thinking("<think>Hm.</think> None.")
+    'None.'
+    """
+    try:
+        return text[_after_thinking(text) :]
+    except Unreadable:
+        return text
+
+
+@functools.lru_cache(maxsize=256)
+def call_lines(tools: frozenset[str]) -> re.Pattern[str]:
+    """Finds a line that begins with a call of one of some tools, or with one as JSON; it may be marked as code."""
+    names = "|".join(map(re.escape, sorted(tools))) or r"(?!)"
+    return re.compile(rf"^[ \t`\[]*(?:{{[ \t]*\"name\"|(?:{names})\()", re.MULTILINE)
 
 
 def _read(text: str, start: int, end: int, forms: Sequence[Form]) -> list[Call]:
@@ -149,7 +171,9 @@ def _end_of_thought(text: str, at: int, end: int) -> int:
 
 
 def _inside_fence(text: str, start: int, whole: int) -> Span:
-    """The text inside a Markdown fence that encloses all of it; else all of it."""
+    """The text inside a Markdown fence, or backticks, that enclose all of it; else all of it."""
+    if inline := _INLINE.match(text, start, whole):
+        return inline.span(1)
     opening = _FENCE.match(text, _past_space(text, start), whole)
     end = whole
     while opening and end > opening.end() and text[end - 1].isspace():

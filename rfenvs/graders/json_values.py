@@ -8,8 +8,9 @@ expected answer.
 from __future__ import annotations
 
 import difflib
+import itertools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,53 +37,53 @@ class Fault:
     message: str
 
 
-def faults(value: Any, schema: Mapping[str, Any], path: tuple[str | int, ...] = ()) -> list[Fault]:
-    """Every fault of `value`, in the schema's order; empty where it is valid.
+def faults(value: Any, schema: Mapping[str, Any], most: int | None = None) -> list[Fault]:
+    """The faults of `value`, in the schema's order, all or the first `most`; empty where it is valid.
 
     >>> faults({"n": "3"}, {"properties": {"n": {"type": "integer"}}})[0].message
     '"n" must be an integer, got the string "3"'
     """
+    return list(itertools.islice(_faults(value, schema, ()), most))
+
+
+def _faults(value: Any, schema: Mapping[str, Any], path: tuple[str | int, ...]) -> Iterator[Fault]:
     where = quote_path(path)
     types = schema.get("type", [])
     types = [types] if isinstance(types, str) else list(types)
     if types and not any(_has_type(value, name) for name in types):
         wanted = " or ".join(_TYPE_NAMES.get(name, name) for name in types)
-        return [Fault("type", path, f"{where} must be {wanted}, got {describe(value)}")]
+        yield Fault("type", path, f"{where} must be {wanted}, got {describe(value)}")
+        return
     if "enum" in schema and not any(same(value, option) for option in schema["enum"]):
         options = ", ".join(quote(option) for option in schema["enum"])
-        return [Fault("enum", path, f"{where} must be one of {options}, got {quote(value)}")]
-    found: list[Fault] = []
+        yield Fault("enum", path, f"{where} must be one of {options}, got {quote(value)}")
+        return
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         if "minimum" in schema and value < schema["minimum"]:
-            found.append(Fault("range", path, f"{where} must be at least {schema['minimum']}, got {quote(value)}"))
+            yield Fault("range", path, f"{where} must be at least {schema['minimum']}, got {quote(value)}")
         if "maximum" in schema and value > schema["maximum"]:
-            found.append(Fault("range", path, f"{where} must be at most {schema['maximum']}, got {quote(value)}"))
+            yield Fault("range", path, f"{where} must be at most {schema['maximum']}, got {quote(value)}")
     if isinstance(value, dict):
-        found += _object_faults(value, schema, path)
+        yield from _object_faults(value, schema, path)
     if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
         for index, entry in enumerate(value):
-            found += faults(entry, schema["items"], (*path, index))
-    return found
+            yield from _faults(entry, schema["items"], (*path, index))
 
 
-def _object_faults(value: dict[str, Any], schema: Mapping[str, Any], path: tuple[str | int, ...]) -> list[Fault]:
+def _object_faults(value: dict[str, Any], schema: Mapping[str, Any], path: tuple[str | int, ...]) -> Iterator[Fault]:
     properties: Mapping[str, Any] = schema.get("properties", {})
-    found = [
-        Fault("missing", (*path, key), f"{quote_path((*path, key))} is missing")
-        for key in schema.get("required", ())
-        if key not in value
-    ]
+    for key in schema.get("required", ()):
+        if key not in value:
+            yield Fault("missing", (*path, key), f"{quote_path((*path, key))} is missing")
     extra = schema.get("additionalProperties", not properties)
     for key, entry in value.items():
         here = (*path, key)
         if key in properties:
-            found += faults(entry, properties[key], here)
+            yield from _faults(entry, properties[key], here)
         elif isinstance(extra, Mapping):
-            found += faults(entry, extra, here)
+            yield from _faults(entry, extra, here)
         elif not extra:
-            message = f"there is no {quote_path(here)}{suggest(key, properties)}"
-            found.append(Fault("unexpected", here, message))
-    return found
+            yield Fault("unexpected", here, f"there is no {quote_path(here)}{suggest(key, properties)}")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

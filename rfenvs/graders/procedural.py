@@ -6,6 +6,11 @@ What is wrong with them as they are (reasoning-gym 0.1.25), and what is done abo
   get that far, countdown and 24 are computed by our own evaluator, and algebra is verified in a process that is killed
   when it takes too long;
 - many pay 0.01 to 0.25 for any text at all: what junk earns on the same task is the zero here;
+- many pay `len(right) / len(answer)` for any text that holds the right answer, so that "-1" earns half of "1", and a
+  list of all answers something: that is nothing here;
+- `coin_flip` takes "0" for any probability, since its digits begin so, and `number_sorting` takes numbers that are
+  wrong by up to 1: both are compared here;
+- `complex_arithmetic` takes "nan" for any number, and `coin_flip` hangs on "1e999999999": neither gets that far;
 - some raise on text that they do not expect: that is an unreadable answer, if the task's own answer is fine;
 - `game_of_life_halting` takes any text for True: here the answer must be one of the two words.
 """
@@ -14,11 +19,14 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
+
+from rfenvs.graders.processes import NotStarted
 
 Outcome = Literal["scored", "unreadable", "timeout"]
 Entry = Mapping[str, Any]
@@ -36,12 +44,14 @@ ALGEBRA = frozenset({"intermediate_integration", "polynomial_multiplication", "s
 WORDS = {"game_of_life_halting": ("True", "False")}
 """Tasks whose answer is one of a few words."""
 
-_JUNK = ("zzz", "[]")
+_JUNK = ("zzz", "[]", "0")
 _TRIGONOMETRY = ("sin", "cos", "tan", "sec", "csc", "cot", "asin", "acos", "atan", "sinh", "cosh", "tanh")
 _FUNCTIONS = frozenset((*_TRIGONOMETRY, "exp", "log", "ln", "sqrt", "Abs", "pi", "E"))
 _LONGEST_FORMULA = 1000
 _FORMULA = re.compile(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)|([A-Za-z]\w*)|(\*\*|[-+*/(),^]))")
 _LARGEST_EXPONENT = 100
+_HUGE = re.compile(r"\d\.?e[-+]?[\d_]{4,}")
+_NO_NUMBERS = ("nan", "inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +89,15 @@ def score(task: str, verify: Verify, answer: str, entry: Entry) -> Score:
 
     Raises:
         ValueError: The verifier fails on the item's own answer too: nothing can be said about this one.
+        NotStarted: The verifier's process did not start.
     """
-    if len(answer) > LONGEST:
+    gold = gold_of(entry)
+    if len(answer) > LONGEST or _absurd(answer, gold or ""):
         return Score(0.0, "unreadable")
     if task in WORDS:
         return _word(WORDS[task], answer, str(entry["answer"]))
+    if task in _COMPARED and gold is not None:
+        return _compared(_COMPARED[task], answer, gold)
     if task in ARITHMETIC:
         return _arithmetic(answer, entry["metadata"])
     safe = answer
@@ -98,13 +112,30 @@ def score(task: str, verify: Verify, answer: str, entry: Entry) -> Score:
         value = float(verify(safe, entry))
     except TimeoutError:
         return Score(0.0, "timeout")
+    except NotStarted:
+        raise
     except Exception as error:  # a verifier of another package, on text that it did not expect
         _make_sure_of(verify, entry, error)
         return Score(0.0, "unreadable")
-    value = min(max(value, 0.0), 1.0)
-    if value < 1.0 and value <= _junk_score(verify, entry):
+    value = min(max(value, 0.0), 1.0) if math.isfinite(value) else 0.0
+    if value < 1.0 and (_pays_for_holding(value, answer, gold) or value <= _junk_score(verify, entry)):
         return Score(0.0)
     return Score(value)
+
+
+def _absurd(answer: str, gold: str) -> bool:
+    """Whether an answer is blank, or is made of numbers that are none or too large to write out."""
+    text, right = answer.casefold(), gold.casefold()
+    if not text.strip():
+        return bool(right.strip())
+    if any(number not in right for number in _HUGE.findall(text)):
+        return True
+    return any(c.isdigit() for c in right) and any(word in text and word not in right for word in _NO_NUMBERS)
+
+
+def _pays_for_holding(value: float, answer: str, gold: str | None) -> bool:
+    """Whether a part of the score is nothing but the share that the right answer has in a longer text."""
+    return gold is not None and gold in answer and math.isclose(value, len(gold) / len(answer))
 
 
 def _make_sure_of(verify: Verify, entry: Entry, error: Exception) -> None:
@@ -134,6 +165,28 @@ def _word(words: tuple[str, ...], answer: str, gold: str) -> Score:
     if said not in {word.casefold() for word in words}:
         return Score(0.0, "unreadable")
     return Score(float(said == gold.casefold()))
+
+
+def _compared(same: Callable[[str, str], bool], answer: str, gold: str) -> Score:
+    try:
+        return Score(float(same(answer, gold)))
+    except (ValueError, SyntaxError, TypeError, ArithmeticError, MemoryError, RecursionError):
+        return Score(0.0, "unreadable")
+
+
+def _same_probability(answer: str, gold: str) -> bool:
+    """Equal to four decimal places, and to one per cent, since small probabilities are near 0."""
+    said, right = float(Fraction(answer.replace(",", ""))), float(Fraction(gold))
+    return math.isclose(said, right, abs_tol=1e-4, rel_tol=0.0) and math.isclose(said, right, rel_tol=0.01)
+
+
+def _same_numbers(answer: str, gold: str) -> bool:
+    """Lists of numbers, or of texts that are numbers, that are equal one by one."""
+    said, right = ([float(number) for number in ast.literal_eval(text.strip())] for text in (answer, gold))
+    return said == right
+
+
+_COMPARED = {"coin_flip": _same_probability, "number_sorting": _same_numbers}
 
 
 def _literal(answer: str) -> str | None:

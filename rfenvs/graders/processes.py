@@ -34,6 +34,10 @@ class WorkerDied(Exception):
     """The process ended, or its pipe closed: it ran out of memory, or something killed it."""
 
 
+class NotStarted(WorkerDied):
+    """The process did not get as far as its first task: that says nothing about the task."""
+
+
 class Refused(Exception):
     """The function raised; `name` is the exception's type."""
 
@@ -74,13 +78,13 @@ class Worker:
 
         Raises:
             TimeoutError: Nothing came back in time; the process was killed.
+            NotStarted: The process ended, or took longer than `START_S`, before it was ready.
             WorkerDied: The process ended.
             Refused: The function raised.
         """
         try:
             if not self._ready:
-                self._receive(START_S)
-                self._ready = True
+                self._wait_until_ready()
             request = {"function": function, "payload": payload, "timeout_s": timeout_s}
             self._send(json.dumps(request).encode() + b"\n")
             reply = json.loads(self._receive(timeout_s))
@@ -93,6 +97,13 @@ class Worker:
                 raise WorkerDied("out of memory")
             raise Refused(*reply["raised"])
         return reply["result"]
+
+    def _wait_until_ready(self) -> None:
+        try:
+            self._receive(START_S)
+        except (TimeoutError, WorkerDied) as error:
+            raise NotStarted("a worker process did not start") from error
+        self._ready = True
 
     def _send(self, data: bytes) -> None:
         stdin = self._process.stdin
@@ -228,7 +239,7 @@ def call(function: str, payload: Any, timeout_s: float) -> Any:
     """Call `module:function` with a JSON payload in a process that is killed after `timeout_s` seconds.
 
     Raises:
-        TimeoutError, WorkerDied, Refused: See `Worker.call`.
+        TimeoutError, NotStarted, WorkerDied, Refused: See `Worker.call`.
     """
     return shared(function.partition(":")[0]).call(function, payload, timeout_s)
 

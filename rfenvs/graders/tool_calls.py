@@ -132,7 +132,7 @@ def unreadable(text: str, error: ParseError) -> Problem:
 
 
 def check(calls: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    """The ways in which calls break the catalogue: unknown tools, and arguments against their schema."""
+    """The first ways in which calls break the catalogue: unknown tools, and arguments against their schema."""
     problems: list[Problem] = []
     for number, call in enumerate(calls):
         if len(problems) >= _MOST_PROBLEMS:
@@ -143,7 +143,7 @@ def check(calls: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]) -> li
             message += "" if message.endswith("?") else "."
             problems.append(Problem("tool_error", "unknown_tool", message, number, call.name_span))
             continue
-        for fault in faults(call.arguments, {"type": "object", **schema}):
+        for fault in faults(call.arguments, {"type": "object", **schema}, _MOST_PROBLEMS - len(problems)):
             message = f"{_ERROR_NAMES[fault.code]} in {call.name}: {fault.message}"
             message += "" if message.endswith("?") else "."
             span = call.argument_spans.get(str(fault.path[0])) if fault.path else None

@@ -12,7 +12,8 @@ _FORBIDDEN = frozenset('|/\\?%*:"><')
 _NO_NAMES = ("", ".", "..")
 _DEEPEST = 64
 _MOST_ENTRIES = 4096
-"""Bounds of a tree, so that no sequence of copies exhausts memory or the stack."""
+_LARGEST_TREE = 2**20
+"""Bounds of a tree, the last in characters of its paths and texts, so that copies exhaust neither memory nor time."""
 
 
 @dataclass
@@ -32,12 +33,22 @@ class Folder:
 
     def walk(self, path: str = "") -> Iterator[tuple[str, str, Folder | str, int]]:
         """Every entry below: path, name, the entry, and how many folders deep it lies."""
-        for name, entry in self.contents.items():
-            here = f"{path}/{name}"
-            yield here, name, entry, 1
-            if isinstance(entry, Folder):
-                for *rest, depth in entry.walk(here):
-                    yield *rest, depth + 1  # type: ignore[misc]
+        unfinished = [(path, iter(self.contents.items()))]
+        while unfinished:
+            folder, entries = unfinished[-1]
+            for name, entry in entries:
+                here = f"{folder}/{name}"
+                yield here, name, entry, len(unfinished)
+                if isinstance(entry, Folder):
+                    unfinished.append((here, iter(entry.contents.items())))
+                    break
+            else:
+                unfinished.pop()
+
+    def size(self, path: str = "") -> tuple[int, int]:
+        """How many entries lie below, and how many characters their paths and texts have."""
+        lengths = [len(here) + _length(entry) for here, _, entry, _ in self.walk(path)]
+        return len(lengths), sum(lengths)
 
     def ancestors(self) -> Iterator[Folder]:
         """The folder, its parent, and so on up to the root."""
@@ -45,6 +56,10 @@ class Folder:
         while here is not None:
             yield here
             here = here.parent
+
+
+def _length(entry: Folder | str) -> int:
+    return len(entry) if isinstance(entry, str) else 0
 
 
 def _check_name(name: str, message: str) -> None:
@@ -89,13 +104,16 @@ class GorillaFileSystem(SimulatedApi):
             raise ToolError(f"{message}: '{path}': No such file or directory")
         return here
 
-    def _make_room(self, command: str, place: Folder, entry: Folder | str) -> None:
+    def _make_room(self, command: str, place: Folder, name: str, entry: Folder | str) -> None:
         """Refuse an entry that would make the tree too deep or too large."""
-        below = [depth for *_, depth in entry.walk()] if isinstance(entry, Folder) else []
-        deepest = sum(1 for _ in place.ancestors()) + 1 + max(below, default=0)
-        need(deepest <= _DEEPEST, f"{command}: File name too long")
-        total = sum(1 for _ in self.root.walk()) + 1 + len(below)
-        need(total <= _MOST_ENTRIES, f"{command}: No space left on device")
+        below = max((depth for *_, depth in entry.walk()), default=0) if isinstance(entry, Folder) else 0
+        above = [folder.name for folder in place.ancestors()]
+        need(len(above) + 1 + below <= _DEEPEST, f"{command}: File name too long")
+        path = "/".join([*above, name])
+        entries, added = entry.size(path) if isinstance(entry, Folder) else (0, len(entry))
+        there, size = self.root.size()
+        room = there + entries < _MOST_ENTRIES and size + len(path) + added <= _LARGEST_TREE
+        need(room, f"{command}: No space left on device")
 
     @tool
     def pwd(self) -> dict[str, Any]:
@@ -130,7 +148,7 @@ class GorillaFileSystem(SimulatedApi):
         failed = f"mkdir: cannot create directory '{dir_name}'"
         _check_name(dir_name, failed)
         need(dir_name not in self.current.contents, f"{failed}: File exists")
-        self._make_room(failed, self.current, Folder(dir_name))
+        self._make_room(failed, self.current, dir_name, Folder(dir_name))
         self.current.contents[dir_name] = Folder(dir_name, self.current)
 
     @tool
@@ -139,7 +157,7 @@ class GorillaFileSystem(SimulatedApi):
         failed = f"touch: cannot touch '{file_name}'"
         _check_name(file_name, failed)
         need(file_name not in self.current.contents, f"{failed}: File exists")
-        self._make_room(failed, self.current, "")
+        self._make_room(failed, self.current, file_name, "")
         self.current.contents[file_name] = ""
 
     @tool
@@ -150,7 +168,10 @@ class GorillaFileSystem(SimulatedApi):
         failed = f"echo: cannot write to '{file_name}'"
         _check_name(file_name, failed)
         need(file_name in self.current.contents, f"{failed}: No such file")
-        need(isinstance(self.current.contents[file_name], str), f"{failed}: Is a directory")
+        old = self.current.contents[file_name]
+        need(isinstance(old, str), f"{failed}: Is a directory")
+        added = len(content) - _length(old)
+        need(added <= 0 or self.root.size()[1] + added <= _LARGEST_TREE, f"{failed}: No space left on device")
         self.current.contents[file_name] = content
         return None
 
@@ -250,12 +271,12 @@ class GorillaFileSystem(SimulatedApi):
             raise ToolError(f"{failed} to '{destination}': Not a directory")
         if target is None:
             need(destination not in _NO_NAMES, f"{failed} to '{destination}': Invalid character")
-            self._make_room(failed, here, entry)
+            self._make_room(failed, here, destination, entry)
             return here, destination, entry
         inside = f"{destination}/{source}"
         need(target is not entry, f"{failed} to a subdirectory of itself, '{inside}'")
         need(source not in target.contents, f"{failed} to '{inside}': File exists")
-        self._make_room(failed, target, entry)
+        self._make_room(failed, target, source, entry)
         return target, source, entry
 
     @tool
