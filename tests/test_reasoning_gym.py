@@ -105,7 +105,7 @@ def test_the_verifiers_would_run_them(tmp_path):
 def test_a_list_is_still_accepted_where_the_verifier_accepts_one():
     task = rfenvs.get_task(ID, "test", 0, task="spiral_matrix")
     numbers = task.data["gold"].split()
-    reward, _ = step(f"<answer>[{', '.join(numbers)}]</answer>", task="spiral_matrix", split="test")
+    reward, _ = step(f"<answer>[{', '.join(numbers)}]</answer>", task="spiral_matrix", split="test", reward="score")
     entry = task.data["entry"]
     assert reward == _scorer("spiral_matrix").score_answer(f"[{', '.join(numbers)}]", entry) > 0
 

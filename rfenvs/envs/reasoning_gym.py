@@ -27,6 +27,7 @@ EXCLUDED = {"composite": "a mixture of other tasks; give their names instead"}
 
 _SIZES = {"train": 20_000, "test": 1_000}
 _SEEDS = {"train": 0, "test": 1 << 20}
+_PRINTS_DOTS = "bf"
 _GLOBAL_RANDOM = ("list_functions", "pool_matrix")
 _COLUMNS = {"question": str, "metadata": dict}
 _OPEN, _CLOSE = "<answer>", "</answer>"
@@ -49,9 +50,9 @@ class ReasoningGymEnv(TextEnv):
     Free text; what stands in the last `<answer>...</answer>` counts.
 
     ## Reward
-    The verifier's score in [0, 1]; many tasks give partial scores. What junk would earn on the same task counts as 0,
-    and so does what a text earns only for holding the right answer among other things.
-    With `reward="exact"`: 1.0 for a full score, otherwise 0.0. Success is a full score.
+    1.0 for the verifier's full score, otherwise 0.0. With `reward="score"` the score itself, in [0, 1]: many tasks give
+    partial scores, and some of those pay well for answers that are nothing like right (`time_intervals` up to 0.96).
+    What plain junk would earn on the same task counts as 0 either way.
     `info["metrics"]`: `score`, `has_answer`, `readable`.
 
     ## End of the episode
@@ -90,7 +91,7 @@ class ReasoningGymEnv(TextEnv):
         leak_level: Most that feedback may give away.
         task: Name, names with commas, or `"all"`.
         config: Arguments of reasoning-gym's `create_dataset`, where `task` is one name, such as `{"max_terms": 3}`.
-        reward: `"score"` or `"exact"`.
+        reward: `"exact"` or `"score"`.
 
     Needs `pip install "rfenvs[reasoning-gym]"`.
 
@@ -110,11 +111,11 @@ class ReasoningGymEnv(TextEnv):
         leak_level: LeakLevel = 1,
         task: str = "all",
         config: Mapping[str, Any] | None = None,
-        reward: str = "score",
+        reward: str = "exact",
     ) -> None:
         super().__init__(split, data, max_turns, render_mode, leak_level)
-        if reward not in ("score", "exact"):
-            raise ValueError(f"reward={reward!r}: use 'score' or 'exact'.")
+        if reward not in ("exact", "score"):
+            raise ValueError(f"reward={reward!r}: use 'exact' or 'score'.")
         self.reward = reward
         self.names = _names(task)
         if config and len(self.names) != 1:
@@ -294,8 +295,8 @@ def _dataset(name: str, config: str, split: str) -> Any:
 @functools.lru_cache(maxsize=4096)
 def _entry(name: str, config: str, split: str, index: int) -> Entry:
     dataset = _dataset(name, config, split)
-    noise = io.StringIO()  # one of the generators prints dots
-    with _lock, _OwnRandom(name, _SEEDS[split] + index), contextlib.redirect_stdout(noise):
+    silence = contextlib.redirect_stdout(io.StringIO()) if name == _PRINTS_DOTS else contextlib.nullcontext()
+    with _lock, _OwnRandom(name, _SEEDS[split] + index), silence:
         entry: Entry = dataset[index]
     return entry
 
