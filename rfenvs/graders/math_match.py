@@ -210,9 +210,9 @@ def _list(gold: Node, answer: Node, leaf: Leaf) -> Found:
 def _set(gold: Node, answer: Node, leaf: Leaf) -> Found:
     if answer.kind in ("list", "set"):
         return _unordered(gold.parts, answer.parts, leaf)
-    if answer.kind == "tuple":
+    if answer.kind == "tuple" and (len(gold.parts) != 1 or gold.parts[0].kind != "tuple"):
         return DIFFERENT
-    if _SETS.search(answer.text):
+    if answer.kind != "tuple" and _SETS.search(answer.text):
         return leaf(gold, answer)
     return _unordered(gold.parts, (answer,), leaf)
 

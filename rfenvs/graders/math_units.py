@@ -88,9 +88,11 @@ _COUNTED = (
 NUMBER_WORDS: Mapping[str, Fraction] = {word: Fraction(value) for value, word in enumerate(_COUNTED.split())}
 """Words for whole numbers."""
 _MORE_WORDS = (
-    "k hundred hundreds thousand thousands million millions billion billions trillion trillions dozen dozens half "
-    "plus minus times over and or nor not but except negative squared cubed factorial point base mod modulo "
-    "divided multiplied by to versus vs than between if unless choose root"
+    "k tens hundred hundreds thousand thousands million millions billion billions trillion trillions dozen "
+    "dozens half third thirds fourths fifths sixths sevenths eighths ninths tenth tenths hundredth hundredths "
+    "thousandth thousandths millionths plus minus over and or nor not but except negative squared cubed "
+    "factorial point base mod modulo divided multiplied by to versus vs than between if unless choose root pi "
+    "log ln sin cos tan"
 )
 _OTHER_NUMBER = frozenset([*_MORE_WORDS.split(), *NUMBER_WORDS])
 """Words that make another number, or several answers, of the number before them: `10 dozen`, `10 and a half`."""
