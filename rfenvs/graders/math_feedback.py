@@ -49,7 +49,6 @@ _A_KIND = {
 }
 _FORMS = {
     "unit": "The unit is wrong, or missing.",
-    "unit_missing": "The unit is wrong, or missing.",
     "percent": "Right but for a percent sign: check whether a percentage was asked for.",
 }
 _RELATIONS = {
