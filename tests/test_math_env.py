@@ -223,6 +223,7 @@ def test_other_ways_to_state_an_answer_count_on_request(own: str, action: str) -
 @pytest.mark.parametrize("outcome", [Outcome.TIMEOUT, Outcome.CRASHED])
 def test_a_comparison_without_a_verdict_is_not_scored(own: str, outcome: Outcome, monkeypatch) -> None:
     monkeypatch.setattr(math_env, "compare", lambda **_: Comparison(outcome))
+    monkeypatch.setattr(math_env, "is_comparable", lambda *_: False)
     reward, info = play(own, "expression", r"\boxed{x^2 + y}")
     assert (reward, info["scored"], info["stop_reason"]) == (0.0, False, "env_error")
     assert codes(info) == [outcome.value]

@@ -19,6 +19,7 @@ from rfenvs.envs.samples import make_tau2
 from rfenvs.envs.tau2.data import SPECS, load
 from rfenvs.envs.tau2.evaluate import matches
 from rfenvs.envs.tau2.rows import Action, TaskRow, start
+from rfenvs.envs.tau2.toolkit import LONGEST_ANSWER
 from rfenvs.envs.tau2_solo import MOST_CALLS, Tau2SoloEnv
 from rfenvs.graders.call_syntax import Call
 from rfenvs.rows import DataError
@@ -382,3 +383,28 @@ def _timed(played: Tau2SoloEnv, action: str) -> float:
     start = time.perf_counter()
     played.step(action)
     return time.perf_counter() - start
+
+
+def test_a_million_repetitions_do_not_swell_the_observation() -> None:
+    played = env()
+    played.reset(options={"task_id": "abroad-line"})
+    refuel = 'refuel_data(customer_id="C2", line_id="L2", gb_amount=0.01)'
+    look = 'get_bills_for_customer(customer_id="C2")'
+    for _ in range(20):
+        observation, *_ = played.step("\n".join([refuel] * (MOST_CALLS - 1) + [look]))
+        assert not observation.startswith("Error")
+    assert "characters cut" in observation
+    assert len(observation) < 2 * LONGEST_ANSWER
+    observation, *_ = played.step(f'get_details_by_id(id="L{"1" * 100_000}")')
+    assert len(observation) <= LONGEST_ANSWER
+
+
+def test_what_tools_say_is_json_however_much_is_asked_for() -> None:
+    played = env()
+    played.reset(options={"task_id": "abroad-line"})
+    observation, *_ = played.step('refuel_data(customer_id="C2", line_id="L2", gb_amount=1e308)')
+    assert observation == "Error: Refuel amount must be at most 1,000,000 GB"
+    for _ in range(3):
+        observation, *_ = played.step('refuel_data(customer_id="C2", line_id="L2", gb_amount=1000000)')
+    observation, *_ = played.step('get_details_by_id(id="L2")')
+    assert json.loads(observation, parse_constant=pytest.fail)["data_refueling_gb"] == 3e6

@@ -3,17 +3,17 @@ r"""`rfenvs/Math-v0`: solve a problem and put the final answer into `\boxed{}`."
 from __future__ import annotations
 
 import functools
-import re
 from dataclasses import replace
 from fractions import Fraction
 from typing import get_args
 
 from rfenvs.env import Action, StopReason, TextEnv, Verdict
+from rfenvs.envs.math_asked import as_asked, asks_percent, is_unfinished
 from rfenvs.envs.math_data import SOURCES, Dataset, Problem, check_split, load
 from rfenvs.feedback import Item, LeakLevel
-from rfenvs.graders.math_compare import Comparison, Outcome, compare
+from rfenvs.graders.math_compare import Comparison, Outcome, compare, is_comparable
 from rfenvs.graders.math_extract import Accept, Extraction, extract
-from rfenvs.graders.math_feedback import expected, explain, is_absurd, no_verdict, other_form, too_costly
+from rfenvs.graders.math_feedback import expected, explain, is_absurd, no_verdict, other_form, too_costly, unfinished
 from rfenvs.graders.math_steps import Steps, check_steps
 from rfenvs.tasks import Message, Task
 
@@ -38,7 +38,10 @@ class MathEnv(TextEnv):
     `Answer: 5`, or a last line of at most six words.
 
     ## Reward
-    1.0 where the answer equals the gold answer (`rfenvs.graders.math_compare`), in whatever form, otherwise 0.0.
+    1.0 where the answer equals the gold answer (`rfenvs.graders.math_compare`), in whatever form, otherwise 0.0. But
+    not for an expression that the problem gives to be worked out, nor, where a number is asked for, for one with a sum,
+    integral, remainder or the like left to do. What the problem asks for may be named (`m+n = 55`); 50 and 50% are the
+    same where a percentage is asked for, 10 and 10 million where millions are.
     `info["metrics"]`: `has_box`; `steps_checked` and `steps_wrong`, the equations of the visible working that could be
     checked and those of them that do not hold; and one of `equal`, `unequal`, `unparsable`, `no_answer`, `timeout`,
     `crashed` is 1, so that a mean over episodes counts each outcome.
@@ -47,8 +50,9 @@ class MathEnv(TextEnv):
     `terminated` on success, and after the only turn of a single-turn episode; `truncated` with
     `stop_reason="max_turns"` after the last of several. A single-turn reply without a readable answer ends with
     `stop_reason="parse_error"`. A comparison that times out or whose process dies is no verdict: `truncated`, `scored`
-    False, reason in an item for the log. Unless the answer is absurd by its text alone (over 2,000 characters, brackets
-    30 deep, a tower of powers, an exponent or factorial beyond four digits): that is the model's doing, and earns 0.
+    False, reason in an item for the log. Unless it is the model's doing, which earns 0: where the answer is absurd by
+    its text alone (over 2,000 characters, brackets 30 deep, a tower of powers, an exponent or factorial beyond four
+    digits), or where right afterwards the gold answer itself is compared in half the time.
 
     ## Tasks
     | `dataset` | train | test | answers |
@@ -70,7 +74,8 @@ class MathEnv(TextEnv):
     | `format_error` | `truncated` | 0 | the length limit cut the reply off |
     | `format_error` | `no_box`, `unclosed_box`, `empty_box`, `box_in_thinking` | 0 | there is no answer |
     | `format_error` | `unparsable` | 0 | the answer is not mathematics; quotes the first piece that is not |
-    | `format_error` | `too_costly` | 0 | the answer is too long, or asks for numbers too large |
+    | `format_error` | `too_costly` | 0 | the answer is too long, its numbers too large, or it takes too long |
+    | `format_error` | `unfinished` | 0 | the answer is a computation that the problem asks to carry out |
     | `wrong_answer` | `not_equal` | 0 | the answer is not correct |
     | `hint` | `several_boxes` | 0 | boxes disagree; names two, the last counts |
     | `hint` | `arithmetic_slip` | 0 | quotes the first equation of the working that does not hold |
@@ -155,15 +160,15 @@ class MathEnv(TextEnv):
         problem: Problem = task.data["problem"]
         found = extract(action, self.answer)
         steps = check_steps(action, found.visible)
-        verdict = compare(gold=problem.gold, answer=found.answer, timeout_s=self.timeout_s) if found.found else None
-        if verdict is not None and verdict.relation == "percent" and asks_percent(problem.text):
-            verdict = replace(verdict, outcome=Outcome.EQUAL, same_form=False)
+        verdict = self._compare(problem, found.answer) if found.found else None
         metrics = _metrics(found, verdict, steps)
         if verdict is not None and verdict.outcome is Outcome.EQUAL:
+            if is_unfinished(problem.text, problem.gold, found.answer):
+                return Verdict(0.0, [unfinished(found), *self._teacher(problem)], metrics=metrics)
             said = [other_form()] if verdict.same_form is False else []
             return Verdict(1.0, said, reward_parts={"answer": 1.0}, metrics=metrics)
         if verdict is not None and verdict.outcome in (Outcome.TIMEOUT, Outcome.CRASHED):
-            if not is_absurd(found.answer):
+            if not is_absurd(found.answer) and not is_comparable(problem.gold, self.timeout_s / 2):
                 return Verdict(0.0, [no_verdict(verdict.outcome)], success=False, metrics=metrics, scored=False)
             return Verdict(0.0, [too_costly(found), *self._teacher(problem)], metrics=metrics)
         feedback = explain(action, found, verdict, steps, cut_off=action.finish_reason == "length")
@@ -195,6 +200,19 @@ class MathEnv(TextEnv):
         planted = replace(problem, gold=gold, wrong=tuple(f"{entry} {word}" for entry in problem.wrong))
         return replace(task, reference=_boxed(gold), data={"problem": planted})
 
+    def _compare(self, problem: Problem, answer: str) -> Comparison:
+        verdict = compare(gold=problem.gold, answer=answer, timeout_s=self.timeout_s)
+        if verdict.outcome is Outcome.EQUAL:
+            return verdict
+        if verdict.relation == "percent" and asks_percent(problem.text):
+            return replace(verdict, outcome=Outcome.EQUAL, relation=None, same_form=False)
+        said = as_asked(problem.text, answer)
+        if said is not None:
+            again = compare(gold=problem.gold, answer=said, timeout_s=self.timeout_s)
+            if again.outcome is Outcome.EQUAL:
+                return again
+        return verdict
+
     def _load(self, split: str) -> Dataset:
         check_split(self.dataset, split, self.data)
         return _cached(self.dataset, split, self.data)
@@ -203,26 +221,9 @@ class MathEnv(TextEnv):
         return [expected(problem.gold)] if self.leak_level >= 3 else []
 
 
-_ASKS_PERCENT = re.compile(
-    r"\b(?:what|which|how many|as an?|in|find the|calculate the)\s+(?:\w+\s+){0,3}percent(?:age)?s?\b", re.IGNORECASE
-)
-_WANTS_SIGN = re.compile(r"(?:percent|%|\\%)[- ](?:sign|symbol)", re.IGNORECASE)
-
-
 @functools.lru_cache(maxsize=16)
 def _cached(dataset: str, split: str, data: str | None) -> Dataset:
     return load(dataset, split, data)
-
-
-def asks_percent(problem: str) -> bool:
-    r"""Whether a problem asks for a percentage and leaves the sign open, so that 50 and 50\\% answer it alike.
-
-    >>> asks_percent("What percent of 60 is 30?"), asks_percent("After a 20 percent rise, how much is it?")
-    (True, False)
-    >>> asks_percent("What percentage is it? Answer with the percent sign.")
-    False
-    """
-    return bool(_ASKS_PERCENT.search(problem)) and not _WANTS_SIGN.search(problem)
 
 
 def _boxed(answer: str) -> str:

@@ -53,8 +53,9 @@ class Tau2SoloEnv(TextEnv):
 
     ## Action
     Tool calls in any form that `rfenvs.graders.call_syntax.parse_calls` reads, such as
-    `enable_roaming(customer_id="C1001", line_id="L1002")`; nothing is evaluated. `done()` closes the ticket, and the
-    other calls of that reply are not run. A call that breaks its tool's schema is not run either.
+    `enable_roaming(customer_id="C1001", line_id="L1002")`; nothing is evaluated. `done()`, with whatever arguments,
+    closes the ticket, and the other calls of that reply are not run. A call that breaks its tool's schema is not run
+    either. An answer of over 10,000 characters is cut in its middle.
 
     ## Reward
     0 until the ticket is closed, then the product over the task's reward basis of

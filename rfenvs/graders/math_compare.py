@@ -105,6 +105,14 @@ def compare(*, gold: str, answer: str, timeout_s: float = TIMEOUT_S) -> Comparis
         return undecided.comparison
 
 
+def is_comparable(gold: str, timeout_s: float) -> bool:
+    """Whether the gold answer is compared with itself, with computer algebra and not from memory, within the time."""
+    from rfenvs.graders import math_worker
+
+    found = math_worker.shared().compare(gold, _itself(gold), timeout_s)
+    return found.outcome not in (Outcome.TIMEOUT, Outcome.CRASHED)
+
+
 def check_gold(gold: str) -> None:
     """Refuse a gold answer that no answer could be compared with; for use where tasks are loaded.
 
@@ -116,13 +124,17 @@ def check_gold(gold: str) -> None:
     """
     reason = _fault(gold)
     if reason is None:
-        outcome = compare(gold=gold, answer=f"{{{gold}}}+0").outcome
+        outcome = compare(gold=gold, answer=_itself(gold)).outcome
         if outcome in (Outcome.TIMEOUT, Outcome.CRASHED):
             reason = "cannot be computed within the limits"
     if reason is not None:
         raise UnreadableGold(
             f"The gold answer {gold[:_QUOTED]!r} {reason}; leave this task out or flag it as known_bad."
         )
+
+
+def _itself(gold: str) -> str:
+    return f"{{{gold}}}+0"
 
 
 def _fault(gold: str) -> str | None:

@@ -7,7 +7,8 @@ Nothing here quotes the gold answer or a value computed from it: texts quote the
 | `no_box`, `unclosed_box`, `empty_box` | `format_error` | 0 | no whole `\boxed{}`, or nothing in the last one |
 | `box_in_thinking` | `format_error` | 0 | the only box stands inside `<think>` |
 | `unparsable` | `format_error` | 0 | the box cannot be read as mathematics; quotes the first piece that cannot |
-| `too_costly` | `format_error` | 0 | the box is too long, or asks for numbers too large to compute |
+| `too_costly` | `format_error` | 0 | the box is too long, or asks for numbers too large to compute, or takes too long |
+| `unfinished` | `format_error` | 0 | the box holds a computation that was to be carried out |
 | `not_equal` | `wrong_answer` | 0 | the answer is not the right one |
 | `several_boxes` | `hint` | 0 | two boxes disagree; the last one counted |
 | `arithmetic_slip` | `hint` | 0 | an equation of the working does not hold |
@@ -48,7 +49,6 @@ _A_KIND = {
 }
 _FORMS = {
     "unit": "The unit is wrong, or missing.",
-    "unit_missing": "The unit is wrong, or missing.",
     "percent": "Right but for a percent sign: check whether a percentage was asked for.",
 }
 _RELATIONS = {
@@ -105,6 +105,12 @@ def too_costly(found: Extraction) -> Item:
         f"{LONGEST_ANSWER:,} characters, without towers of powers or huge factorials."
     )
     return item("format_error", text, span=found.span, data={"code": "too_costly"})
+
+
+def unfinished(found: Extraction) -> Item:
+    """The item for an answer that leaves the work to the reader."""
+    text = f'The box holds a computation still to be done: "{_quoted(found.answer)}". Work it out, and box the result.'
+    return item("format_error", text, span=found.span, data={"code": "unfinished"})
 
 
 def other_form() -> Item:

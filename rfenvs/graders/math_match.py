@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from rfenvs.graders.math_numbers import relation_of, same_number
-from rfenvs.graders.math_structure import Node, is_name
+from rfenvs.graders.math_numbers import is_rounding, relation_of, same_number
+from rfenvs.graders.math_structure import Node, is_name, read
 from rfenvs.graders.math_text import Number
-from rfenvs.graders.math_units import Unit
+from rfenvs.graders.math_units import NUMBER_WORDS, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,14 @@ OTHERWISE = Found(True, same_form=False)
 DIFFERENT = Found(False)
 _FEW = ("missing_elements", "extra_elements")
 _SETS = re.compile(r"\\(?:mathbb|emptyset|varnothing|cup|cap|setminus|infty|backslash|begin|Reals|in)(?![a-zA-Z])|\\\{")
-_COUNTED = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-)
-_NUMBER_WORDS = {word: Fraction(value) for value, word in enumerate(_COUNTED.split())}
+_SPELLED_OUT = {
+    "all real numbers": "\\mathbb{R}", "all reals": "\\mathbb{R}", "real numbers": "\\mathbb{R}",
+    "no solution": "\\emptyset", "no solutions": "\\emptyset", "no real solution": "\\emptyset",
+    "no real solutions": "\\emptyset", "empty set": "\\emptyset", "the empty set": "\\emptyset",
+    "infinity": "\\infty",
+}  # fmt: skip
+_CHOICE_AND_VALUE = re.compile(r"(?:\\[a-z]+\s*\{)?\s*\(([A-Za-z])\)\s*\}?\s*(.+)")
+_RESIDUE = re.compile(r"(.+?)\s*\\pmod\s*\{?\s*(\d+)\s*\}?")
 
 
 def match(gold: Node, answer: Node, leaf: Leaf) -> Found:
@@ -75,9 +78,15 @@ def _words(gold: Node, answer: Node, leaf: Leaf) -> Found:
         letters = max(len(gold.text), len(answer.text)) <= 3 and gold.ends == answer.ends == "bare"
         return leaf(gold, answer) if letters and sorted(gold.text) == sorted(answer.text) else DIFFERENT
     text, other = (gold, answer) if gold.kind == "text" else (answer, gold)
-    if other.kind == "number" and other.number is not None and text.text in _NUMBER_WORDS:
-        equal = other.number.value == _NUMBER_WORDS[text.text]
+    if other.kind == "number" and other.number is not None and text.text in NUMBER_WORDS:
+        equal = other.number.value == NUMBER_WORDS[text.text]
         return OTHERWISE if equal else DIFFERENT
+    if text.text in _SPELLED_OUT:
+        spelled = read(_SPELLED_OUT[text.text])
+        return match(spelled, other, leaf) if text is gold else match(other, spelled, leaf)
+    if text is gold and len(text.text) == 1 and (named := _CHOICE_AND_VALUE.fullmatch(other.text)):
+        right = named[1].casefold() == text.text and read(named[2]).kind == "number"
+        return OTHERWISE if right else DIFFERENT
     if other.text.isalpha() and other.text.casefold() == text.text:
         return OTHERWISE
     if other.kind == "equation" and other.ends == "=" and answer is other:
@@ -103,8 +112,9 @@ def _equations(gold: Node, answer: Node, leaf: Leaf) -> Found:
         return DIFFERENT
     if answer.kind == "equation":
         if set(answer.ends.split()) == {"="}:
-            named = is_name(answer.parts[0].text) or not re.search(r"[a-zA-Z]", answer.parts[0].text)
-            return match(gold, answer.parts[-1], leaf) if named else DIFFERENT
+            if is_name(answer.parts[0].text):
+                return match(gold, answer.parts[-1], leaf)
+            return _chain(gold, answer, leaf) if _is_constant(answer.parts[0]) else DIFFERENT
         region = _interval_of(answer)
         if gold.kind in ("interval", "union", "tuple", "set") or _SETS.search(gold.text):
             return match(gold, region, leaf) if region is not None else leaf(gold, answer)
@@ -112,21 +122,46 @@ def _equations(gold: Node, answer: Node, leaf: Leaf) -> Found:
     return match(gold, answer, leaf)
 
 
+def _chain(gold: Node, answer: Node, leaf: Leaf) -> Found:
+    """`16 + 2 = 18` says 18; `17 = 18` says two things, and neither is right."""
+    last = answer.parts[-1]
+    found = match(gold, last, leaf)
+    if found.equal and not all(match(last, side, leaf).equal for side in answer.parts[:-1] if _is_constant(side)):
+        return DIFFERENT
+    return found
+
+
+def _is_constant(node: Node) -> bool:
+    return not re.search(
+        r"[a-zA-Z]", re.sub(r"\\(?!text|math|operatorname|overline|angle|triangle)[a-zA-Z]+", "", node.text)
+    )
+
+
 def _is_assignment(node: Node) -> bool:
     return set(node.ends.split()) == {"="} and is_name(node.parts[0].text)
 
 
 def _without_approximation(node: Node) -> Node:
-    """`x = 1/3 ~ 0.33` says `x = 1/3`; `x ~ 11` says `x = 11`."""
+    """`x = 1/3 ~ 0.33` says `x = 1/3`; `x ~ 11` says `x = 11`; `42 ~ 43` says neither."""
     if node.kind != "equation" or "~" not in node.ends:
         return node
     operators = node.ends.split()
     first = operators.index("~")
     if first == 0:
+        numbers = [part.number for part in node.parts if part.number is not None and part.unit is None]
+        if not all(_roughly(numbers[0], number) for number in numbers[1:]):
+            return node
         if not re.search(r"[a-zA-Z]", node.parts[0].text) or not is_name(node.parts[0].text):
             return node.parts[0]
         return replace(node, parts=node.parts[:2], ends="=")
     return replace(node, parts=node.parts[: first + 1], ends=" ".join(operators[:first]))
+
+
+def _roughly(exact: Number, shown: Number) -> bool:
+    gap = abs(exact.value - shown.value)
+    if exact.form == shown.form == "integer":
+        return not gap
+    return is_rounding(exact.value, shown) or gap * 200 <= abs(exact.value)
 
 
 def _interval_of(node: Node) -> Node | None:
@@ -175,15 +210,19 @@ def _list(gold: Node, answer: Node, leaf: Leaf) -> Found:
 def _set(gold: Node, answer: Node, leaf: Leaf) -> Found:
     if answer.kind in ("list", "set"):
         return _unordered(gold.parts, answer.parts, leaf)
-    if answer.kind == "tuple":
+    if answer.kind == "tuple" and (len(gold.parts) != 1 or gold.parts[0].kind != "tuple"):
         return DIFFERENT
-    if _SETS.search(answer.text):
+    if answer.kind != "tuple" and _SETS.search(answer.text):
         return leaf(gold, answer)
     return _unordered(gold.parts, (answer,), leaf)
 
 
 def _tuple(gold: Node, answer: Node, leaf: Leaf) -> Found:
-    if answer.kind == "list" or (answer.kind == "tuple" and answer.ends in ("()", "[]")):
+    if answer.kind == "set" and len(answer.parts) == 1:
+        answer = answer.parts[0]
+    if answer.kind == "list":
+        return _ordered(gold.parts, _by_name(answer.parts), leaf)
+    if answer.kind == "tuple" and answer.ends in ("()", "[]"):
         return _ordered(gold.parts, answer.parts, leaf)
     if answer.kind == "matrix" and answer.ends in ("1", str(len(answer.parts))):
         return _ordered(gold.parts, answer.parts, leaf)
@@ -192,6 +231,14 @@ def _tuple(gold: Node, answer: Node, leaf: Leaf) -> Found:
     if answer.kind in ("expression", "union") and _SETS.search(answer.text):
         return leaf(gold, answer)
     return DIFFERENT
+
+
+def _by_name(parts: Sequence[Node]) -> Sequence[Node]:
+    """`y = 2, x = 1` is the pair (1, 2): letters come in the order of the alphabet."""
+    names = [part.parts[0].text for part in parts if _is_assignment(part)]
+    if len(set(names)) == len(parts) and all(len(name) == 1 for name in names):
+        return sorted(parts, key=lambda part: part.parts[0].text)
+    return parts
 
 
 def _interval(gold: Node, answer: Node, leaf: Leaf) -> Found:
@@ -332,7 +379,7 @@ def _degrees(bare: tuple[Node, Node], *, gold_has_it: bool, leaf: Leaf) -> Found
 
 
 def _base(text: str) -> str:
-    return str(_NUMBER_WORDS.get(text, text))
+    return str(NUMBER_WORDS.get(text, text))
 
 
 def _known(unit: Unit | None) -> Unit | None:
@@ -352,6 +399,13 @@ _BASED = re.compile(r"([0-9A-F]+)_\{?(?:\\text\{)?(\w+)\}*")
 
 
 def _plain(gold: Node, answer: Node, leaf: Leaf) -> Found:
+    residues = _RESIDUE.fullmatch(gold.text), _RESIDUE.fullmatch(answer.text)
+    if any(residues):  # the modulus may be left to the question, but not be another
+        if len({residue[2] for residue in residues if residue}) > 1:
+            return DIFFERENT
+        left, right = (read(found[1]) if found else node for found, node in zip(residues, (gold, answer), strict=True))
+        if left.kind == right.kind == "number":
+            return match(left, right, leaf)
     one, other = _BASED.fullmatch(gold.text), _BASED.fullmatch(answer.text)
     if one and other:  # 17_8 is another writing than 15_{10}: the base is what was asked for
         return SAME if (one[1], _base(one[2])) == (other[1], _base(other[2])) else DIFFERENT

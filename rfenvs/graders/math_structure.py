@@ -48,6 +48,10 @@ _SPELLING = {
 _AND = re.compile(
     r"\\(?:text|mbox|textrm|mathrm)\s*\{\s*,?\s*(?:and|or|y)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z])|\\(?:lor|land|vee|wedge)(?![a-zA-Z])"
 )
+_BRACKETS = {"langle": "(", "rangle": ")", "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]"}
+_SET_BUILDER = re.compile(
+    r"\\\{\s*([a-zA-Z])\s*(?:\\in\s*\\mathbb\s*\{?\s*R\s*\}?\s*)?(?:\\mid(?![a-zA-Z])|\||:)\s*([^|]*)\\\}"
+)
 _EITHER_SIGN = re.compile(r"\\[pm][pm](?![a-zA-Z])")
 _MEMBER = re.compile(r"^\(?\s*[a-zA-Z](?:_\{?\w+\}?)?(?:\([a-zA-Z]\))?\s*(?:,\s*[a-zA-Z]\s*)*\)?\s*\\in(?![a-zA-Z])\s*")
 
@@ -71,15 +75,27 @@ def _read(text: str, letters: bool, depth: int) -> Node:
     if leaf.kind != "expression" or depth > _DEEPEST or leaf.unit is not None:
         return leaf
     text = re.sub(r"(?<!\\)\$", "", _MEMBER.sub("", text)).strip()
-    if _EITHER_SIGN.search(text):
-        plus, minus = _both_signs(text)
-        return Node("list", squeezed(text), parts=(_read(plus, letters, depth + 1), _read(minus, letters, depth + 1)))
+    for name, bracket in _BRACKETS.items():
+        text = re.sub(rf"\\{name}(?![a-zA-Z])", lambda _, bracket=bracket: bracket, text)  # type: ignore[misc]
     for divider in (";", ","):
         pieces = _split(_AND.sub(f" {divider} ", text) if divider == "," or ";" in text else text, divider)
         pieces = [piece for piece in map(str.strip, pieces) if piece]
         if len(pieces) > 1:
-            return _list(text, [_read(piece, letters, depth + 1) for piece in pieces])
+            return _list(text, _elements(pieces, letters, depth))
+    if _EITHER_SIGN.search(text) and not _unwrapped(text).startswith("\\{"):
+        plus, minus = _both_signs(text)
+        return Node("list", squeezed(text), parts=(_read(plus, letters, depth + 1), _read(minus, letters, depth + 1)))
     return _single(text, letters, depth)
+
+
+def _elements(pieces: list[str], letters: bool, depth: int) -> list[Node]:
+    """Read the elements of a list or set; one with a plus-minus sign is two of them."""
+    found: list[Node] = []
+    for piece in pieces:
+        node = _read(piece, letters, depth + 1)
+        both = node.kind == "list" and _EITHER_SIGN.search(piece) and len(_split(piece, ",")) == 1
+        found += node.parts if both else [node]
+    return found
 
 
 def _single(text: str, letters: bool, depth: int) -> Node:
@@ -103,14 +119,15 @@ def _single(text: str, letters: bool, depth: int) -> Node:
 
 
 def _bracketed(text: str, letters: bool, depth: int) -> Node | None:
-    for name in ("\\langle", "\\lbrace", "\\lbrack"):
-        text = text.replace(name, {"\\langle": "(", "\\lbrace": "\\{", "\\lbrack": "["}[name])
-    text = text.replace("\\rangle", ")").replace("\\rbrace", "\\}").replace("\\rbrack", "]")
     if text.startswith("\\{") and text.endswith("\\}") and _closes(text, 1) == len(text) - 1:
         inside = [piece.strip() for piece in _split(text[2:-2].replace(";", ","), ",") if piece.strip()]
+        if condition := _SET_BUILDER.fullmatch(text):
+            node = _read(condition[2], letters, depth + 1)
+            if node.kind == "equation" and set(node.ends.split()) <= {"<", ">", "<=", ">="}:
+                return node
         if "\\mid" in text or re.search(r"\||(?<!\d)\s*:", text):
             return None
-        return Node("set", squeezed(text), parts=tuple(_read(piece, letters, depth + 1) for piece in inside))
+        return Node("set", squeezed(text), parts=tuple(_elements(inside, letters, depth)))
     if not text or text[0] not in "([{" or text[-1] not in ")]}" or _closes(text, 0) != len(text) - 1:
         return None
     pieces = [piece.strip() for piece in _split(text[1:-1], ",")]

@@ -9,18 +9,20 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rfenvs.graders.math_units import DEGREE, PERCENT, Unit, read_unit
+from rfenvs.graders.math_units import DEGREE, MAGNITUDES, PERCENT, Unit, read_unit
 
 LONGEST_NUMBER = 1000
 """Digits and exponents beyond this are left to the worker, and refused there."""
 
 _SAME = str.maketrans(
-    {"−": "-", "–": "-", "—": "-", "×": "\\times ", "·": "\\cdot ", "÷": "/", "⁄": "/", "π": "\\pi ", "√": "\\sqrt",
+    {chr(0xFF01 + n): chr(0x21 + n) for n in range(94)}  # full-width letters, digits and signs
+    | {"−": "-", "–": "-", "—": "-", "×": "\\times ", "·": "\\cdot ", "÷": "/", "⁄": "/", "π": "\\pi ",
      "∞": "\\infty ", "≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ",
      "∅": "\\emptyset ", "°": "^\\circ ", "½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "’": "'",
      "“": '"', "”": '"', "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u200b": "", "＝": "=", "，": ", ", "（": "(",
-     "）": ")"}
+     "）": ")", "²": "^{2}", "³": "^{3}"}
 )  # fmt: skip
+_ROOT_SIGN = re.compile(r"√\s*(?:(\d+|[a-zA-Z])|\(([^()]*)\)|(?=\{))")
 _SPACING = re.compile(
     r"\s*(?<!\\)\\!\s*|(?<!\\)\\[,;:> ]|~|"
     r"\\(?:quad|qquad|thinspace|displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![a-zA-Z])"
@@ -29,13 +31,21 @@ _DOUBLED = re.compile(r"\\\\(?=[a-zA-Z{}])")
 _SIZES = re.compile(r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|big|Big|bigg|Bigg|middle)(?![a-zA-Z])\.?")
 _FRACTIONS = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _BARE_FRACTION = re.compile(r"\\frac\s*(?:(\d)\s*(\d|\{)|\{([^{}]*)\}\s*(\d))")
-_BARE_ROOT = re.compile(r"\\sqrt\s*(\d)(?![\d\w])")
+_BARE_ROOT = re.compile(r"\\sqrt\s*(\d+)(?!\w)")
+_BARE_PI = re.compile(r"(?<![a-zA-Z\\])pi(?![a-zA-Z])")
+_SWITCHES = re.compile(
+    r"\\(?:bf|rm|it|sf|tt|large|Large|LARGE|huge|Huge|small|normalsize|boldmath)(?![a-zA-Z])|\\color\s*\{[^{}]*\}"
+)
+_DRESSED = re.compile(r"\\(?:underline|boldsymbol|bm|pmb|textcolor\s*\{[^{}]*\})\s*\{([^{}]*)\}")
+"""Looks that say nothing: fonts, sizes, colours, lines beneath."""
+_LEADING = re.compile(r"^(?:=|\\therefore(?![a-zA-Z])|\\approx(?![a-zA-Z]))\s*")
 _TEXT_NAMES = (
     r"text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mathsf|mbox|hbox|operatorname|textup|texttt|rm|bf"
 )
+_MAGNITUDE = re.compile(r"(?<=\d)\s*(\\text\s*\{)?\s*(thousand|million|billion|trillion)(?![a-zA-Z])")
 _TEXT = re.compile(rf"\\(?:{_TEXT_NAMES})\s*\{{([^{{}}]*)\}}")
-_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
-_BOXES = re.compile(r"\\f?boxed\s*\{")
+_DELIMITERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("**", "**"), ("`", "`"))
+_BOXES = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _TRAILING = re.compile(r"(?:\s|\\text\s*\{\s*[.,;]?\s*\}|(?<!\\)[.,;])+$")
 
 
@@ -45,11 +55,13 @@ def tidy(text: str) -> str:
     >>> tidy(" $\\\\dfrac12.$ "), tidy("\\\\left( 1,\\\\, 2 \\\\right)"), tidy("\\\\boxed{5}.")
     ('\\\\frac{1}{2}', '( 1,  2 )', '5')
     """
-    text = text.translate(_SAME).strip()
+    text = _ROOT_SIGN.sub(_brace_root, text.translate(_SAME)).strip()
+    text = _MAGNITUDE.sub(lambda match: f" \\cdot 10^{{{MAGNITUDES[match[2]]}}}{match[1] or ''}", text)
     if "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     for _ in range(3):  # a box within dollars within a sentence's end
         before = text
+        text = text.rstrip("\\ ")
         if "..." not in text and "\\ldots" not in text:
             text = _TRAILING.sub("", text)
         for left, right in _DELIMITERS:
@@ -62,6 +74,7 @@ def tidy(text: str) -> str:
             text = text[box.end() : -1].strip()
         if text == before:
             break
+    text = _LEADING.sub("", _DRESSED.sub(r"{\1}", _SWITCHES.sub(" ", text)).strip())
     text = _SIZES.sub("", _SPACING.sub(lambda match: "" if "\\!" in match[0] else " ", text))
     text = _FRACTIONS.sub(r"\\frac", text).replace("\\degree", "^\\circ").replace("^{\\circ}", "^\\circ")
     if (marked := _TEXT.fullmatch(text)) and marked[1].strip(" .()")[:1] in "+-.0123456789":
@@ -69,7 +82,14 @@ def tidy(text: str) -> str:
     text = re.sub(r"\^\s*\\circ", r"^\\circ", text).replace("\\textdollar", "\\$").replace("\\textpercent", "\\%")
     text = _BARE_FRACTION.sub(_brace_fraction, text)
     text = _BARE_ROOT.sub(r"\\sqrt{\1}", text)
+    if "\\text" not in text:
+        text = _BARE_PI.sub(r"\\pi ", text).replace("**", "^")
     return text.strip()
+
+
+def _brace_root(match: re.Match[str]) -> str:
+    inner = match[1] or match[2]
+    return "\\sqrt" if inner is None else f"\\sqrt{{{inner}}}"
 
 
 def _brace_fraction(match: re.Match[str]) -> str:
@@ -268,7 +288,7 @@ def split_unit(text: str, *, letters: bool = False) -> tuple[str, Unit | None]:
     while match := _TEXT_LAST.search(rest):  # \text{ cm}^2, \text{ km}/\text{h}
         left = rest[: match.start()]
         per = left.rstrip().endswith("/")
-        words.insert(0, f"{match[1]} {match['power'] or ''}")
+        words.insert(0, f"{match[1].strip(' ()')} {match['power'] or ''}")
         rest = left.rstrip().removesuffix("/") if per else left
         if per:
             words.insert(0, "/")
@@ -277,6 +297,8 @@ def split_unit(text: str, *, letters: bool = False) -> tuple[str, Unit | None]:
         if match := _DEGREE_LAST.search(rest):
             rest, spelled = rest[: match.start()], "°" + spelled
         unit = read_unit(spelled)
+        if unit is not None and not unit.known and len(spelled.strip()) == 1:
+            return text, None  # 5\mathrm{i}
         return (rest.strip(), unit) if unit is not None or not spelled.strip() else (text, None)
     if match := _WORDS_LAST.search(text):
         unit = read_unit(match["unit"])

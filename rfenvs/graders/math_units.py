@@ -79,8 +79,23 @@ _SPELLED_OUT = (
     (re.compile(r"\bmph\b", re.I), "mile/hour"),
     (re.compile(r"\b(?:kph|kmph)\b", re.I), "km/hour"),
 )
-LETTERS_ALONE = frozenset("mgsLhVAWNJ")
-"""Units of one letter: outside of text markup they are rather variables."""
+MAGNITUDES: Mapping[str, int] = {"thousand": 3, "million": 6, "billion": 9, "trillion": 12}
+"""Words for powers of ten."""
+_COUNTED = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
+NUMBER_WORDS: Mapping[str, Fraction] = {word: Fraction(value) for value, word in enumerate(_COUNTED.split())}
+"""Words for whole numbers."""
+_MORE_WORDS = (
+    "k tens hundred hundreds thousand thousands million millions billion billions trillion trillions dozen "
+    "dozens half third thirds fourths fifths sixths sevenths eighths ninths tenth tenths hundredth hundredths "
+    "thousandth thousandths millionths plus minus over and or nor not but except negative squared cubed "
+    "factorial point base mod modulo divided multiplied by to versus vs than between if unless choose root pi "
+    "log ln sin cos tan"
+)
+_OTHER_NUMBER = frozenset([*_MORE_WORDS.split(), *NUMBER_WORDS])
+"""Words that make another number, or several answers, of the number before them: `10 dozen`, `10 and a half`."""
 
 
 def _table() -> dict[str, tuple[str, Fraction]]:
@@ -114,6 +129,8 @@ def read_unit(text: str) -> Unit | None:
     ((('length', 2),), Fraction(5, 18))
     >>> read_unit("red apples").known, read_unit("2x")
     (False, None)
+    >>> read_unit("dozen"), read_unit("and a half")
+    (None, None)
     """
     powers: dict[str, int] = {}
     factor = Fraction(1)
@@ -133,6 +150,8 @@ def read_unit(text: str) -> Unit | None:
         elif match["square"] or match["cubic"]:
             raised = 2 if match["square"] else 3
         elif match["word"]:
+            if match["word"].casefold() in _OTHER_NUMBER:
+                return None
             power = int(match["power"] or match["star"] or {"²": 2, "³": 3}.get(match["raised"] or "", 1)) * raised
             found = _look_up(match["word"])
             if found is None:

@@ -13,6 +13,7 @@ from rfenvs.tasks import digest
 _Row = TypeVar("_Row", bound=Record)
 
 _DAY = datetime.timedelta(days=1)
+_MOST_GB = 1_000_000
 _PAYMENT_TERM = datetime.timedelta(days=14)
 _NEXT_MONTH = (TODAY.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
 _END_OF_LAST_MONTH = TODAY.replace(day=1) - _DAY
@@ -209,6 +210,8 @@ class TelecomAgent(Toolkit[TelecomDb]):
         line = self._line_of(customer_id, line_id)
         if gb_amount <= 0:
             raise ToolError("Refuel amount must be positive")
+        if gb_amount > _MOST_GB:  # tau2-bench goes on to infinity, which is no JSON
+            raise ToolError(f"Refuel amount must be at most {_MOST_GB:,} GB")
         price = self.plan(line.plan_id).data_refueling_price_per_gb
         charge = gb_amount * price
         line.data_refueling_gb += gb_amount

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from rfenvs.feedback import clip
 from rfenvs.graders.call_syntax import Call
 from rfenvs.graders.tool_calls import check
 
@@ -25,6 +26,8 @@ Kind = Literal["read", "write", "generic"]
 Side = Literal["assistant", "user"]
 """Whose toolkit, in the data's words; in solo mode the agent holds both."""
 
+LONGEST_ANSWER = 10_000
+"""Characters of one call's answer; a bill with thousands of charges, or a name as long, is cut in its middle."""
 _ROLE = "_rfenvs_role"
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -192,16 +195,20 @@ class World:
         """Run a call of the policy: any name, any arguments. Only a call that keeps to the tool's schema is run."""
         owner = next((toolkit for toolkit in self.sides.values() if call.name in toolkit.tools), None)
         if owner is None:
-            return Answer(f"Error: Tool '{call.name}' not found.", "unknown_tool")
+            return _answer(f"Error: Tool '{call.name}' not found.", "unknown_tool")
         problems = check([call], {call.name: owner.tools[call.name].parameters})
         if problems:
-            return Answer("Error: " + " ".join(problem.message for problem in problems), problems[0].code)
+            return _answer("Error: " + " ".join(problem.message for problem in problems), problems[0].code)
         try:
             result = getattr(owner, call.name)(**call.arguments)
             self.sync()
         except ToolError as error:
-            return Answer(f"Error: {error}", "refused")
-        return Answer(text_of(result))
+            return _answer(f"Error: {error}", "refused")
+        return _answer(text_of(result))
+
+
+def _answer(text: str, fault: str = "") -> Answer:
+    return Answer(clip(text, LONGEST_ANSWER), fault)
 
 
 def text_of(result: Any) -> str:
