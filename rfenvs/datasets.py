@@ -53,8 +53,8 @@ __all__ = [
 TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
-    "tau2_telecom": "rfenvs.envs.tau2.data:TELECOM",
-    "tau2_mock": "rfenvs.envs.tau2.data:MOCK",
+    "tau2-telecom": "rfenvs.envs.tau2.data:TELECOM",
+    "tau2-mock": "rfenvs.envs.tau2.data:MOCK",
     "bfcl-multi-turn": "rfenvs.envs.bfcl_multi_turn_data:SPEC",
     "sciknoweval": "rfenvs.envs.sciknow_data:SPEC",
     "sciknoweval-balancing": "rfenvs.envs.equation_balance:SPEC",

@@ -177,9 +177,9 @@ def main(folder: Path) -> None:
     rows = telecom()
     test = [row["id"] for row in rows if row["id"] in _TEST]
     files = {
-        "telecom/tasks.json": rows,
-        "telecom/split_tasks.json": {"train": [row["id"] for row in rows if row["id"] not in _TEST], "test": test},
-        "mock/tasks.json": mock(),
+        "telecom/sample_tasks.json": rows,
+        "telecom/sample_split_tasks.json": {"train": [row["id"] for row in rows if row["id"] not in _TEST], "test": test},
+        "mock/sample_tasks.json": mock(),
     }
     for name, value in files.items():
         (folder / name).write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

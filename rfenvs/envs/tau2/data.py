@@ -31,11 +31,13 @@ Policy = Literal["manual", "workflow"]
 
 _REVISION = "a2c024725189473d2d7cea3a5cfdbcc67478e41f"
 _SAMPLES = Path(__file__).parents[1] / "samples" / "tau2"
+_PREFIX = "sample_"
+"""What the packaged files have before the names of the public ones."""
 
 
 def _spec(domain: Domain, files: Sequence[tuple[str, int | None, int, str]]) -> DatasetSpec:
     return DatasetSpec(
-        id=f"tau2_{domain}",
+        id=f"tau2-{domain}",
         hub_id="sierra-research/tau2-bench",
         revision=_REVISION,
         files=tuple(
@@ -44,7 +46,7 @@ def _spec(domain: Domain, files: Sequence[tuple[str, int | None, int, str]]) -> 
         ),
         licence="MIT",
         columns={"id": str},
-        sample=_SAMPLES / domain / "tasks.json",
+        sample=_SAMPLES / domain / f"{_PREFIX}tasks.json",
         host="github",
         split_rule="split_tasks.json" if domain == "telecom" else "every task is in both splits",
     )
@@ -177,8 +179,8 @@ def _find(domain: Domain, data: str | None, names: list[str]) -> tuple[Located, 
         located = locate(spec, data, [full[name] for name in names])
     if located.source == "sample":
         folder = spec.sample.parent
-        names = [name if (folder / name).is_file() else "tasks.json" for name in names]
-        paths = [folder / name for name in names]
+        names = [name if (folder / f"{_PREFIX}{name}").is_file() else "tasks.json" for name in names]
+        paths = [folder / f"{_PREFIX}{name}" for name in names]
         revision = f"sample:{digest([sha256(path) for path in paths])}"
         located = replace(located, paths=tuple(paths), revision=revision)
     return located, dict(zip(names, located.paths, strict=True))
