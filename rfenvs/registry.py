@@ -24,6 +24,7 @@ TABLE = (
     Row("rfenvs/LiveCodeBench-v6", "rfenvs.envs.livecodebench:LiveCodeBenchEnv"),
     Row("rfenvs/HumanEval-v0", "rfenvs.envs.humaneval:HumanEvalEnv"),
     Row("rfenvs/ReasoningGym-v0", "rfenvs.envs.reasoning_gym:ReasoningGymEnv"),
+    Row("rfenvs/ScienceWorld-v0", "rfenvs.envs.scienceworld:ScienceWorldEnv"),
 )
 
 
