@@ -369,6 +369,7 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> int:
 
     if known.recipe and known.env_id is None and known.recipe.startswith(("rfenvs/", "rfenvs:")):
         known.env_id, known.recipe = known.recipe, None
+    rest = [*rest, "--env.split", "none"]  # nothing is trained, so any split may be measured
     config = _configured(known, rest, default="grpo")
     sampling = config.eval_sampling()
     policy = None

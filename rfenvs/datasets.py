@@ -53,6 +53,20 @@ __all__ = [
 TABLE = {
     "livecodebench": "rfenvs.envs.livecodebench_data:SPEC",
     "humaneval": "rfenvs.envs.humaneval:SPEC",
+    "tau2_telecom": "rfenvs.envs.tau2.data:TELECOM",
+    "tau2_mock": "rfenvs.envs.tau2.data:MOCK",
+    "bfcl-multi-turn": "rfenvs.envs.bfcl_multi_turn_data:SPEC",
+    "sciknoweval": "rfenvs.envs.sciknow_data:SPEC",
+    "sciknoweval-balancing": "rfenvs.envs.equation_balance:SPEC",
+    "biggen": "rfenvs.envs.judge_data:SPEC",
+    "bfcl": "rfenvs.envs.bfcl_data:SPEC",
+    "toolalpaca": "rfenvs.envs.toolalpaca_data:SPEC",
+    "gsm8k": "rfenvs.envs.math_data:GSM8K",
+    "math500": "rfenvs.envs.math_data:MATH500",
+    "aime24": "rfenvs.envs.math_data:AIME24",
+    "aime25": "rfenvs.envs.math_data:AIME25",
+    "amc23": "rfenvs.envs.math_data:AMC23",
+    "dapo17k": "rfenvs.envs.math_data:DAPO17K",
 }
 """Data sets that `rfenvs data` knows, named so that nothing is imported before it is asked for."""
 

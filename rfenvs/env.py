@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import re
@@ -14,6 +15,7 @@ import gymnasium
 from gymnasium.error import ResetNeeded
 
 from rfenvs.feedback import Item, LeakLevel, item, stamp, visible
+from rfenvs.offload import offload, release
 from rfenvs.spaces import Text
 from rfenvs.tasks import Message, Task, plain_text
 
@@ -133,6 +135,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     """Changes whenever the same split and index give another task."""
     propagates: ClassVar[tuple[type[Exception], ...]] = ()
     """Exceptions of `grade` that `step` raises, instead of ending the episode unscored."""
+    blocking: bool = False
+    """Whether a step waits for something outside this thread (a sandbox, a worker, a server), so that threads help."""
 
     def __init__(
         self,
@@ -268,7 +272,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             raise ResetNeeded(f"The episode {state}: call reset() before step().")
         if not isinstance(action, str):
             raise TypeError(f"An action is a str, got {type(action).__name__}.")
-        action = _clean(action)
+        action = clean(action)
         turn = self._turn
         verdict = self._judge(task, action, turn)
         success = verdict.reward >= 1.0 if verdict.success is None else verdict.success
@@ -295,7 +299,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         if observation is None:
             observation = "\n".join(entry["text"] for entry in visible(items, "policy"))
         messages = [] if self._over or not observation else [{"role": "user", "content": observation}]
-        self._transcript.append((action, "\n".join(f"[{entry['kind']}] {entry['text']}" for entry in items)))
+        if self.render_mode is not None:
+            self._transcript.append((action, "\n".join(f"[{entry['kind']}] {entry['text']}" for entry in items)))
         return (
             observation,
             float(verdict.reward),
@@ -303,6 +308,31 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             truncated,
             self._info(messages, verdict, items, stop_reason, ()),
         )
+
+    async def areset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """`reset` in a thread of this environment's own; calls of one environment never overlap.
+
+        Cancelling is safe: a call that has begun runs to its end unseen, and the next one waits for it. After a
+        cancelled `astep` nobody knows whether the action counts, so reset next.
+        """
+        return await offload(self, functools.partial(self.reset, seed=seed, options=options))
+
+    async def astep(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """`step` in a thread of this environment's own; see `areset`."""
+        return await offload(self, functools.partial(self.step, action))
+
+    def abandon(self, error: BaseException) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """End the episode unscored, since something around the environment failed: what `step` would have returned."""
+        self._over = True
+        verdict = _unscored(f"The episode was abandoned: {type(error).__name__} in the environment.")
+        items = stamp(verdict.feedback, max(self._turn - 1, 0))
+        return "", 0.0, False, True, self._info([], verdict, items, "env_error", ())
+
+    def close(self) -> None:
+        """Release what the environment holds; closing twice does no harm."""
+        release(self)
 
     def render(self) -> Any:
         """Return (`ansi`) or print (`human`) the transcript of the episode, feedback included."""
@@ -351,18 +381,10 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             raise
         except Exception as error:  # a broken grader is data: the sample is dropped, the run goes on
             _log.exception("Grading task %s failed", task.id)
-            text = f"The answer could not be judged: {type(error).__name__} in the grader."
-            return Verdict(
-                0.0,
-                [item("env_error", text, severity="fatal", source="env", visibility="log")],
-                success=False,
-                scored=False,
-            )
+            return _unscored(f"The answer could not be judged: {type(error).__name__} in the grader.")
         if not verdict.scored:
             verdict.reward = 0.0
-            if not verdict.feedback:
-                text = "The answer could not be judged."
-                verdict.feedback = [item("env_error", text, severity="fatal", source="env", visibility="log")]
+            verdict.feedback = verdict.feedback or _unscored("The answer could not be judged.").feedback
         return verdict
 
     def _info(
@@ -374,7 +396,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         tools: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
         return {
-            "task": _copy(self._task_info),
+            "task": {**self._task_info, "flags": self._task_info["flags"].copy()},
             "turn": self._turn,
             "messages": messages,
             "reward_parts": _named("reward part", self.reward_part_names, verdict.reward_parts),
@@ -386,7 +408,13 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         }
 
 
-def _clean(action: str) -> Action:
+def _unscored(text: str) -> Verdict:
+    data = {"code": "not_scored"}
+    problem = item("env_error", text, severity="fatal", source="env", visibility="log", data=data)
+    return Verdict(0.0, [problem], success=False, scored=False)
+
+
+def clean(action: str) -> Action:
     """Wrap as `Action`, each lone surrogate replaced by one U+FFFD so that offsets stay."""
     try:
         action.encode("utf-8")
@@ -408,7 +436,7 @@ def _explain_failure(feedback: list[Item], action: Action, verdict: Verdict) -> 
         span = (len(action), len(action))
         feedback.insert(0, item("format_error", text, source="env", span=span, data={"code": "truncated"}))
     elif not feedback and not verdict.observation:
-        feedback.append(item("wrong_answer", "The answer is not correct.", leak_level=0))
+        feedback.append(item("wrong_answer", "The answer is not correct.", leak_level=0, data={"code": "incorrect"}))
     return feedback
 
 
@@ -421,12 +449,14 @@ def _out_of_turns(max_turns: int) -> Item:
         scope="episode",
         turn=-1,
         visibility="teacher",
+        data={"code": "out_of_turns"},
     )
 
 
 def _named(what: str, names: tuple[str, ...], values: dict[str, float]) -> dict[str, float]:
-    if not values.keys() <= set(names):
-        unknown = ", ".join(sorted(values.keys() - set(names)))
+    if not values:
+        return dict.fromkeys(names, 0.0)
+    if unknown := ", ".join(sorted(values.keys() - set(names))):
         raise ValueError(f"Undeclared {what} {unknown}: list it in the class so that every info has it.")
     return {name: float(values.get(name, 0.0)) for name in names}
 

@@ -23,8 +23,16 @@ TABLE = (
     Row("rfenvs/ToolCall-v0", "rfenvs.envs.toolcall:ToolCallEnv"),
     Row("rfenvs/LiveCodeBench-v6", "rfenvs.envs.livecodebench:LiveCodeBenchEnv"),
     Row("rfenvs/HumanEval-v0", "rfenvs.envs.humaneval:HumanEvalEnv"),
+    Row("rfenvs/Tau2Solo-v0", "rfenvs.envs.tau2_solo:Tau2SoloEnv"),
     Row("rfenvs/ReasoningGym-v0", "rfenvs.envs.reasoning_gym:ReasoningGymEnv"),
     Row("rfenvs/ScienceWorld-v0", "rfenvs.envs.scienceworld:ScienceWorldEnv"),
+    Row("rfenvs/BFCL-MultiTurn-v0", "rfenvs.envs.bfcl_multi_turn:BFCLMultiTurnEnv"),
+    Row("rfenvs/SciKnow-v0", "rfenvs.envs.sciknow:SciKnowEnv"),
+    Row("rfenvs/EquationBalance-v0", "rfenvs.envs.equation_balance:EquationBalanceEnv"),
+    Row("rfenvs/Judge-v0", "rfenvs.envs.judge:JudgeEnv"),
+    Row("rfenvs/BFCL-v0", "rfenvs.envs.bfcl:BFCLEnv"),
+    Row("rfenvs/ToolAlpaca-v0", "rfenvs.envs.toolalpaca:ToolAlpacaEnv"),
+    Row("rfenvs/Math-v0", "rfenvs.envs.math:MathEnv"),
 )
 
 
@@ -32,7 +40,8 @@ def register() -> None:
     """Add the table to Gymnasium's registry, once."""
     for row in TABLE:
         if row.id not in gymnasium.registry:
-            gymnasium.register(row.id, entry_point=row.entry_point)
+            vector = f"rfenvs.vector_entry:{row.id}"
+            gymnasium.register(row.id, entry_point=row.entry_point, vector_entry_point=vector)
 
 
 def list_ids() -> list[str]:

@@ -110,7 +110,7 @@ def test_faulty_problems_are_tested_on_but_not_trained_on(data: str) -> None:
     sizes = [rfenvs.num_tasks(ID, split, data=data) for split in ("train", "test")]
     assert sizes == [2, 4]
     tasks = [rfenvs.get_task(ID, "test", index, data=data) for index in range(4)]
-    assert [bool(task.data["known_bad"]) for task in tasks] == [False, False, True, True]
+    assert [bool(task.flags) for task in tasks] == [False, False, True, True]
 
 
 def test_windows_difficulties_and_platforms_select(data: str) -> None:

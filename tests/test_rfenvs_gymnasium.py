@@ -20,8 +20,20 @@ from rfenvs.registry import TABLE, register
 
 KWARGS = {
     "rfenvs/ReasoningGym-v0": [{"task": "countdown"}],
+    "rfenvs/BFCL-MultiTurn-v0": [{"data": "sample"}],
+    "rfenvs/EquationBalance-v0": [{}, {"data": "sample", "lowest_terms": True}],
+    "rfenvs/BFCL-v0": [{"data": "sample", "category": name} for name in ("simple_python", "parallel", "irrelevance")],
+    "rfenvs/ToolAlpaca-v0": [{"data": "sample"}],
     "rfenvs/HumanEval-v0": [{"data": "sample"}],
+    "rfenvs/Judge-v0": [
+        {"data": "sample"},
+        {"data": "sample", "leak_level": 3, "mode": "failed_only"},
+        {"data": "sample", "leak_level": 3, "mode": "rubric_only"},
+    ],
+    "rfenvs/Math-v0": [{"data": "sample", "answer": answer} for answer in ("box", "any")],
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
+    "rfenvs/Tau2Solo-v0": [{"data": "sample", "domain": domain} for domain in ("telecom", "mock")],
+    "rfenvs/SciKnow-v0": [{"data": "sample"}],
     "rfenvs/ToolCall-v0": [
         {"level": level, "feedback": feedback} for level in (1, 2, 3, 4) for feedback in ("hint", "expected")
     ],

@@ -96,13 +96,27 @@ def test_ids_are_cached_per_text_but_handed_out_as_copies(tokenizer: Tokenizer) 
     counting = Counting()
     env = TokenizeFeedback(gymnasium.make("rfenvs/ToolCall-v0"), counting)
     seen = []
-    for _ in range(3):
+    for number in range(3):
+        if number == 2:
+            env = TokenizeFeedback(gymnasium.make("rfenvs/ToolCall-v0"), counting)
         env.reset(options={"task_index": 0})
         *_, info = env.step("nonsense")
         seen.append(info["feedback"][0]["token_ids"])
         seen[-1].append(-1)
     assert counting.calls == 1
     assert seen[0] == seen[1] == seen[2]
+
+
+def test_a_tokenizer_that_learns_a_control_token_is_another_one(tokenizer: Tokenizer) -> None:
+    growing = Tokenizer.from_str(tokenizer.to_str())
+    before = TokenizeFeedback(gymnasium.make("rfenvs/ToolCall-v0"), growing)
+    growing.add_tokens([AddedToken("nonsense", special=True)])
+    after = TokenizeFeedback(gymnasium.make("rfenvs/ToolCall-v0"), growing)
+    assert after.tokenizer_name != before.tokenizer_name
+    after.reset(seed=0)
+    *_, info = after.step("nonsense")
+    assert any("nonsense" in entry["text"] for entry in info["feedback"])
+    assert growing.token_to_id("nonsense") not in info["feedback"][0]["token_ids"]
 
 
 def test_names_tell_tokenizers_apart(tokenizer: Tokenizer) -> None:

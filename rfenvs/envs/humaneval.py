@@ -8,7 +8,7 @@ import functools
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rfenvs.datasets import DataFile, DatasetSpec, Source, locate
@@ -129,6 +129,7 @@ class HumanEvalEnv(TextEnv):
     """
 
     splits = ("train", "test")
+    blocking = True  # on the sandbox
     reward_part_names = ("tests",)
     metric_names = ("tests", "tests_passed", "has_code")
 
@@ -203,6 +204,13 @@ class HumanEvalEnv(TextEnv):
         function: Function = task.data["function"]
         named = task.reference.replace(f"def {function.entry_point}(", f"def {function.entry_point}_(")
         return [f"```python\n{function.prompt}    pass\n```", named, "```python\ndef (\n```"]
+
+    def plant(self, task: Task, word: str) -> Task:
+        """The checks with `word` for every expected value."""
+        function: Function = task.data["function"]
+        checks = tuple(replace(check, expected=word) if check.how == "==" else check for check in function.checks)
+        planted = replace(function, checks=checks, solution=f"{function.solution}  # {word}")
+        return replace(super().plant(task, word), data={**task.data, "function": planted})
 
     def _place(self) -> Sandbox:
         return self._sandbox if isinstance(self._sandbox, Sandbox) else shared_sandbox(self._sandbox)

@@ -6,6 +6,7 @@ import functools
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 from rfenvs.env import Action, TextEnv, Verdict
@@ -17,7 +18,7 @@ from rfenvs.graders.code_compare import arguments, decode
 from rfenvs.graders.code_feedback import Reveal, feedback
 from rfenvs.graders.code_sandbox import failure, shared_sandbox
 from rfenvs.graders.code_words import parameters
-from rfenvs.tasks import Message, Task
+from rfenvs.tasks import KNOWN_BAD, Message, Task
 from sandboxes import Sandbox, SandboxError
 
 _SYSTEM = (
@@ -76,7 +77,7 @@ class LiveCodeBenchEnv(TextEnv):
     `release` names the window: by default the 131 problems of February to April 2025 that SDPO uses. Both splits
     hold the same problems; LiveCodeBench has no training set. For disjoint ones give two windows, such as
     `split="train", release="release_v6", end_date="2025-01-31"` and `split="test"`. Problems that LiveCodeBench
-    lists as faulty (`task.data["known_bad"]`; none is in the default window) are left out of `train` and kept in
+    lists as faulty (flag `known_bad`; none is in the default window) are left out of `train` and kept in
     `test`, so that its scores can be compared with published ones. Only the packaged sample has reference
     solutions: `task.reference` is empty for LiveCodeBench's own problems.
 
@@ -123,6 +124,7 @@ class LiveCodeBenchEnv(TextEnv):
     """
 
     splits = ("train", "test")
+    blocking = True  # on the sandbox
     reward_part_names = ("tests",)
     metric_names = ("tests", "tests_run", "tests_passed", "has_code")
 
@@ -172,12 +174,14 @@ class LiveCodeBenchEnv(TextEnv):
         problem = self._problems(split)[index]
         data = self._load()
         solution = data.solutions.get(problem.id)
+        fault = known_bad(problem)
         return Task(
             id=problem.id,
             reference="" if solution is None else _fenced(solution),
             messages=prompt(problem),
             source=data.source,
-            data={"problem": problem, "split": split, "known_bad": known_bad(problem)},
+            flags=(f"{KNOWN_BAD}: {fault}",) if fault else (),
+            data={"problem": problem, "split": split},
         )
 
     def begin(self, task: Task) -> None:
@@ -229,6 +233,13 @@ class LiveCodeBenchEnv(TextEnv):
                 programs.append(f"{program}\nprint('done')")
         by_heart = _by_heart(problem, names) if self.profile == "lcb" else None
         return ["```python\n```", *map(_fenced, programs), *([] if by_heart is None else [_fenced(by_heart)])]
+
+    def plant(self, task: Task, word: str) -> Task:
+        """The hidden tests with `word` behind every expected output."""
+        problem: Problem = task.data["problem"]
+        private = [replace(test, output=json.dumps(word) if problem.function else f"{test.output} {word}")
+                   for test in problem.private]  # fmt: skip
+        return replace(super().plant(task, word), data={**task.data, "problem": replace(problem, private=private)})
 
     def _problems(self, split: str) -> Sequence[Problem]:
         if split not in self._chosen:

@@ -99,7 +99,6 @@ class ReasoningGymEnv(TextEnv):
 
     reward_part_names = ("score",)
     metric_names = ("score", "has_answer", "readable")
-    blocking = True
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from rfenvs.envs import toolcall_catalogue as catalogue
 from rfenvs.envs.toolcall_catalogue import SHOTS, Tool
 from rfenvs.feedback import Item, clip, item
 from rfenvs.graders import tool_calls
+from rfenvs.graders.call_syntax import Form
 from rfenvs.graders.json_values import canonical
 from rfenvs.graders.tool_calls import Call, ParseError, parse_calls, write_call
 from rfenvs.tasks import Message, Task, digest, load_rows
@@ -25,6 +26,7 @@ _SIZES = {"train": 2**31 - 1, "dev": 1000, "test": 1000}
 _SPLIT_BOUNDS = (("train", 70), ("dev", 80), ("test", 100))
 _SHORT_TYPES = {"string": "", "integer": "int", "number": "number", "boolean": "bool"}
 _LONGEST_GOT = 500
+_FORMS: tuple[Form, ...] = ("python", "json")
 
 
 class ToolCallEnv(TextEnv):
@@ -160,7 +162,7 @@ class ToolCallEnv(TextEnv):
     def grade(self, task: Task, action: Action, turn: int) -> Verdict:
         """Compare the calls of `action` with the expected ones."""
         expected: list[Call] = task.data["calls"]
-        result = tool_calls.grade(action, expected, task.tools)
+        result = tool_calls.grade(action, expected, task.tools, forms=_FORMS)
         feedback = [problem.item() for problem in result.problems]
         reward = 0.0 if feedback else 1.0
         if feedback and self.feedback == "expected":
@@ -210,12 +212,12 @@ class ToolCallEnv(TextEnv):
                     raise ValueError(f'data, row {number}: "{key}" must be a string.')
             if row.get("split", split) != split:
                 continue
-            calls = parse_calls(row["answer"])
+            calls = parse_calls(row["answer"], _FORMS)
             if isinstance(calls, ParseError):
                 raise ValueError(f"data, row {number}: the answer cannot be read: {calls.message}.")
             own = row.get("tools")
             tools = tuple(own) if own else tuple(_schema(self.level, name) for name in names)
-            result = tool_calls.grade(row["answer"], calls, tools)
+            result = tool_calls.grade(row["answer"], calls, tools, forms=_FORMS)
             if result.problems:
                 raise ValueError(f"data, row {number}: {result.problems[0].message}")
             system = _HEADS[True] + "\n".join(map(json.dumps, tools)) if own else _system(self.level, names)

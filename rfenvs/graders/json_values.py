@@ -128,6 +128,10 @@ def describe(value: Any) -> str:
 
 def same(left: Any, right: Any) -> bool:
     """Equality of JSON values: 1 equals 1.0, but true equals neither; order matters in lists only."""
+    if isinstance(left, bool) or isinstance(right, bool) or left is None or right is None:
+        return left is right
+    if isinstance(left, str | int | float) or isinstance(right, str | int | float):
+        return bool(left == right)
     return canonical(left) == canonical(right)
 
 

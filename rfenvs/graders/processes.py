@@ -88,6 +88,9 @@ class Worker:
             self.kill()
             raise
         if "raised" in reply:
+            if reply["raised"][0] == MemoryError.__name__:
+                self.kill()
+                raise WorkerDied("out of memory")
             raise Refused(*reply["raised"])
         return reply["result"]
 
@@ -185,7 +188,13 @@ class Pool:
 
     def _take(self) -> Worker:
         with self._lock:
-            return self._idle.pop() if self._idle else self._start_locked()
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.alive:
+                    return worker
+                worker.kill()
+                self._all.discard(worker)
+            return self._start_locked()
 
     def _start(self) -> Worker:
         with self._lock:

@@ -1,22 +1,37 @@
 """Grade a reply that should be tool calls: read, check against the catalogue, compare with the answer.
 
-Every stage reports all that it finds, in a fixed order, and names what is wrong without naming what is right:
-the reference is compared with, never quoted.
+Every stage reports what it finds, in a fixed order, and names what is wrong without naming what is right: the
+reference is compared with, never quoted. What the catalogue alone can tell has leak level 0, what needs the
+reference has level 1.
 """
 
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rfenvs.feedback import Item, Kind, item
-from rfenvs.graders.call_syntax import Call, ParseError, Span, parse_calls
-from rfenvs.graders.json_values import canonical, faults, quote, same, suggest
+from rfenvs.graders.call_match import Expected, Matching, Order, expect, match
+from rfenvs.graders.call_syntax import FORMS, Call, Form, ParseError, Span, parse_calls
+from rfenvs.graders.json_values import faults, quote, suggest
 
-__all__ = ["Call", "Grade", "ParseError", "Problem", "check", "compare", "grade", "parse_calls", "write_call"]
+__all__ = [
+    "Call",
+    "Expected",
+    "Grade",
+    "ParseError",
+    "Problem",
+    "check",
+    "compare",
+    "grade",
+    "grade_calls",
+    "no_tool_fits",
+    "parse_calls",
+    "unreadable",
+    "write_call",
+]
 
 Tool = Mapping[str, Any]
 """`{"name": str, "description": str, "parameters": JSON schema of an object}`."""
@@ -28,6 +43,7 @@ _ERROR_NAMES = {
     "enum": "ValueError",
     "range": "ValueError",
 }
+_MOST_PROBLEMS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,31 +76,67 @@ class Grade:
     """How many of the expected calls were made."""
 
 
-def grade(text: str, expected: Sequence[Call], tools: Sequence[Tool]) -> Grade:
-    """Read `text`, check the calls against `tools`, and compare them with `expected` in any order.
+def grade(
+    text: str,
+    expected: Sequence[Call | Expected],
+    tools: Sequence[Tool],
+    *,
+    forms: Sequence[Form] = FORMS,
+    order: Order = "any",
+    reference_wins: bool = False,
+) -> Grade:
+    """Read `text`, check the calls against `tools`, and compare them with `expected`.
+
+    Args:
+        text: The reply.
+        expected: The calls asked for; a plain `Call` stands for exactly its arguments, defaults aside.
+        tools: The catalogue.
+        forms: The notations that are read.
+        order: Whether the order of the calls matters.
+        reference_wins: Calls that are the expected ones have no problems, even where they break the catalogue: for
+            public data sets, some of whose answers do.
 
     >>> tool = {"name": "timer", "parameters": {"properties": {"minutes": {"type": "integer"}}}}
     >>> grade("timer(minutes=6)", [Call("timer", {"minutes": 5})], [tool]).problems[0].message
     'ValueError: "minutes" is not what the request asks for.'
     """
-    calls = parse_calls(text)
+    calls = parse_calls(text, forms)
     if isinstance(calls, ParseError):
-        message = f"SyntaxError: {calls.message}."
-        end = min(calls.position + 1, len(text))
-        span = (min(calls.position, end), end)
-        return Grade([Problem("format_error", "syntax", message, span=span)], None, 0)
+        return Grade([unreadable(text, calls)], None, 0)
+    return grade_calls(calls, expected, tools, order=order, reference_wins=reference_wins)
+
+
+def grade_calls(
+    calls: list[Call],
+    expected: Sequence[Call | Expected],
+    tools: Sequence[Tool],
+    *,
+    order: Order = "any",
+    reference_wins: bool = False,
+) -> Grade:
+    """What `grade` does with calls that have been read."""
     schemas = {tool["name"]: tool.get("parameters", {}) for tool in tools}
-    wanted = Counter(_key(call, schemas) for call in expected)
-    correct = (wanted & Counter(_key(call, schemas) for call in calls)).total()
-    problems = check(calls, schemas)
-    problems += _count_problem(calls, expected) if problems else compare(calls, expected, schemas)
-    return Grade(problems, calls, correct)
+    wanted = [e if isinstance(e, Expected) else expect(e, schemas.get(e.name, {})) for e in expected]
+    matching = match(calls, wanted, order)
+    problems: list[Problem] = []
+    if not (matching.complete and reference_wins):
+        problems = check(calls, schemas)
+        problems += _count_problem(calls, wanted, order) if problems else _explain(matching, calls, wanted, order)
+    return Grade(problems[:_MOST_PROBLEMS], calls, matching.correct)
+
+
+def unreadable(text: str, error: ParseError) -> Problem:
+    """The problem with a reply that holds no calls."""
+    end = min(error.position + 1, len(text))
+    return Problem("format_error", "syntax", f"SyntaxError: {error.message}.", span=(min(error.position, end), end))
 
 
 def check(calls: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    """Every way in which calls break the catalogue: unknown tools, and arguments against their schema."""
+    """The ways in which calls break the catalogue: unknown tools, and arguments against their schema."""
     problems: list[Problem] = []
     for number, call in enumerate(calls):
+        if len(problems) >= _MOST_PROBLEMS:
+            break
         schema = schemas.get(call.name)
         if schema is None:
             message = f"NameError: there is no tool {quote(call.name)}{suggest(call.name, schemas)}"
@@ -99,35 +151,39 @@ def check(calls: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]) -> li
     return problems
 
 
-def compare(calls: Sequence[Call], expected: Sequence[Call], schemas: Mapping[str, Mapping[str, Any]]) -> list[Problem]:
-    """How valid calls differ from the expected ones, as multisets; nothing expected is quoted.
-
-    Equal calls are set aside first. Each call left is then held against the most similar expected call of
-    the same tool that is left, and differs from it in arguments; one that finds none is a wrong or
-    superfluous call.
-    """
-    wanted = list(expected)
-    wanted_keys = [_key(call, schemas) for call in wanted]
-    left: list[tuple[int, Call]] = []
-    for number, call in enumerate(calls):
-        key = _key(call, schemas)
-        if key in wanted_keys:
-            at = wanted_keys.index(key)
-            del wanted[at], wanted_keys[at]
-        else:
-            left.append((number, call))
-    problems = _count_problem(calls, expected)
+def no_tool_fits(calls: Sequence[Call]) -> list[Problem]:
+    """What is wrong with calls where none was right; in the words of `compare`, so that they do not say so."""
     several = len(calls) > 1
-    for number, call in left:
-        rivals = [other for other in wanted if other.name == call.name]
-        where = f" of call {number + 1}" if several else ""
-        if not rivals:
+    return [_no_rival(call, number, False, several) for number, call in enumerate(calls[:_MOST_PROBLEMS])]
+
+
+def compare(
+    calls: Sequence[Call],
+    expected: Sequence[Call | Expected],
+    schemas: Mapping[str, Mapping[str, Any]],
+    order: Order = "any",
+) -> list[Problem]:
+    """How valid calls differ from the expected ones; nothing expected is quoted.
+
+    Each call is held against the expected call of the same tool that `match` pairs it with, and differs from it in
+    arguments; one that has no partner is a wrong or superfluous call.
+    """
+    wanted = [e if isinstance(e, Expected) else expect(e, schemas.get(e.name, {})) for e in expected]
+    return _explain(match(calls, wanted, order), calls, wanted, order)
+
+
+def _explain(matching: Matching, calls: Sequence[Call], expected: Sequence[Expected], order: Order) -> list[Problem]:
+    if not matching.in_order:
+        message = "ValueError: the calls are right, but not in the order that the request needs."
+        return [Problem("wrong_answer", "order", message)]
+    problems = _count_problem(calls, expected, order)
+    several = len(calls) > 1
+    for number, call in enumerate(calls):
+        if number not in matching.differences:
             problems.append(_no_rival(call, number, len(calls) > len(expected), several))
             continue
-        schema = schemas.get(call.name, {})
-        best = min(rivals, key=lambda other: len(_differences(call, other, schema)))
-        wanted.remove(best)
-        for argument, code in _differences(call, best, schema):
+        where = f" of call {number + 1}" if several else ""
+        for argument, code in matching.differences[number]:
             span = call.argument_spans.get(argument, call.span)
             name = f"{quote(argument)}{where}"
             message = {
@@ -136,6 +192,9 @@ def compare(calls: Sequence[Call], expected: Sequence[Call], schemas: Mapping[st
                 "left_out": f"ValueError: {name} is left out, but the request asks for it.",
             }[code]
             problems.append(Problem("wrong_answer", code, message, number, span))
+    if matching.lacking and not problems:  # the number is right thanks to a call that may be left out
+        message = "ValueError: a call that the request needs is missing."
+        problems.append(Problem("wrong_answer", "missing_call", message))
     return problems
 
 
@@ -163,30 +222,6 @@ def _scalar(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _key(call: Call, schemas: Mapping[str, Mapping[str, Any]]) -> str:
-    return canonical([call.name, _with_defaults(call.arguments, schemas.get(call.name, {}))])
-
-
-def _with_defaults(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill in the defaults that the schema states: leaving one out and writing it are the same call."""
-    properties: Mapping[str, Any] = schema.get("properties", {})
-    return {key: p["default"] for key, p in properties.items() if "default" in p} | dict(arguments)
-
-
-def _differences(call: Call, other: Call, schema: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Arguments in which `call` differs from `other`, each with what is wrong about it."""
-    got, want = _with_defaults(call.arguments, schema), _with_defaults(other.arguments, schema)
-    found = []
-    for name in [*got, *(name for name in want if name not in got)]:
-        if name not in want:
-            found.append((name, "not_asked"))
-        elif name not in got or (name not in call.arguments and not same(got[name], want[name])):
-            found.append((name, "left_out"))
-        elif not same(got[name], want[name]):
-            found.append((name, "wrong_value"))
-    return found
-
-
 def _no_rival(call: Call, number: int, too_many: bool, several: bool) -> Problem:
     if too_many:
         message = f"ValueError: call {number + 1} is not one that the request asks for."
@@ -196,9 +231,14 @@ def _no_rival(call: Call, number: int, too_many: bool, several: bool) -> Problem
     return Problem("wrong_answer", "wrong_tool", message, number, call.name_span)
 
 
-def _count_problem(calls: Sequence[Call], expected: Sequence[Call]) -> list[Problem]:
-    if len(calls) == len(expected):
+def _count_problem(calls: Sequence[Call], expected: Sequence[Expected], order: Order) -> list[Problem]:
+    most = len(expected)
+    fewest = 0 if order == "prefix" else sum(not wanted.optional for wanted in expected)
+    if fewest <= len(calls) <= most:
         return []
-    plural = "s" if len(expected) != 1 else ""
-    message = f"ValueError: expected {len(expected)} call{plural}, got {len(calls)}."
+    if order == "prefix":
+        message = f"ValueError: expected {most} call{'s' if most != 1 else ''} at most, got {len(calls)}."
+    else:
+        number = str(most) if fewest == most else f"{fewest} or {most}" if most == fewest + 1 else f"{fewest} to {most}"
+        message = f"ValueError: expected {number} call{'s' if most != 1 else ''}, got {len(calls)}."
     return [Problem("wrong_answer", "count", message)]

@@ -1,0 +1,1 @@
+"""To and from other libraries; each module needs the library that it is named after."""
