@@ -22,6 +22,7 @@ KNOWN_BAD: dict[tuple[str, int, str], str] = {
 """Worlds (task, variation, simplification) whose gold commands do not solve them, among those that were tried."""
 
 _COLUMNS = {"task": str, "variation": int}
+_SAMPLE = Path(__file__).parent / "samples" / "scienceworld.jsonl"
 _LONGEST_COMMAND = 1000
 _LONGEST_SOLUTION = 12_000
 _QUOTED = 80
@@ -52,8 +53,8 @@ class ScienceWorldEnv(TextEnv):
 
     ## End of the episode
     `terminated` on success and when the task has become impossible; `truncated` with `stop_reason="max_turns"` after
-    300 commands by default, since the longest known solutions take about 260. ScienceWorld's own limit, and that of
-    published results, is `max_turns=100`.
+    300 commands by default: the longest solution among 180 worlds that were tried takes 194. ScienceWorld's own limit,
+    and that of published results, is `max_turns=100`.
 
     ## Tasks
     30 tasks with 10 to 1386 variations, 7207 in all. The first half of the variations is for train, the next quarter
@@ -79,8 +80,8 @@ class ScienceWorldEnv(TextEnv):
     ## Arguments
     Args:
         split: `"train"`, `"dev"` or `"test"`.
-        data: Worlds of your own choice, a row each: `task`, `variation`, and `simplification` if you like; each split
-            holds all of them.
+        data: Worlds of your own choice, a row each: `task`, `variation`, and if you like `simplification` and `split`;
+            without `split` a row is in every split. `"sample"`: six short ones.
         max_turns: Commands in an episode; 300 by default.
         render_mode: `"ansi"` or `"human"`.
         leak_level: Most that feedback may give away. With 3 the end of a failed episode waits for ScienceWorld to
@@ -93,7 +94,7 @@ class ScienceWorldEnv(TextEnv):
             are ScienceWorld's to the letter.
 
     Needs `pip install "rfenvs[scienceworld]"`, and Java 8 or newer. Each environment that plays has a Java process of
-    about 300 to 500 MB; `close` gives it back.
+    300 to 500 MB; `close` gives it back.
 
     ## Version history
     - v0: first release; measured with scienceworld 1.2.3.
@@ -124,11 +125,12 @@ class ScienceWorldEnv(TextEnv):
         self.simplification = simplification
         self.commands = commands
         self.hints = hints
-        self._rows: tuple[Scenario, ...] | None = None
-        if data is not None:
-            self._rows = _read(Path(data), simplification)
-            self.data_revision += f", file:{digest(self._rows)}"
         self._worlds: dict[str, tuple[Scenario, ...]] = {}
+        self._source = "scienceworld"
+        if data is not None:
+            self._worlds = _read(_SAMPLE if data == "sample" else Path(data), simplification, self.splits)
+            self._source = "sample" if data == "sample" else "file"
+            self.data_revision += f", {self._source}:{digest(self._worlds)}"
         self._lease: Lease | None = None
         self._score = 0
         self._subgoals: tuple[Subgoal, ...] = ()
@@ -150,7 +152,7 @@ class ScienceWorldEnv(TextEnv):
                 {"role": "system", "content": _SYSTEM + forms},
                 {"role": "user", "content": f"{opening.description}\n\n{opening.look}"},
             ),
-            source="scienceworld" if self._rows is None else "file",
+            source=self._source,
             flags=(f"known_bad: {reason}",) if reason else (),
             data={"scenario": scenario, "commands": opening.commands},
         )
@@ -232,8 +234,8 @@ class ScienceWorldEnv(TextEnv):
         return list(engine.gold(task.data["scenario"])) if planted is None else planted
 
     def wrong_answers(self, task: Task) -> list[str]:
-        """Commands that change nothing, one that goes back to the start, and the last step without the others."""
-        return ["look around", "wait", "reset task", "0", "focus on agent", self.gold_actions(task)[-1]]
+        """Commands that change nothing, one that spoils many tasks, and the last step without the others."""
+        return ["reset task", "focus on agent", self.gold_actions(task)[-1]]
 
     def plant(self, task: Task, word: str) -> Task:
         """The same world with `word` for its solution, the only thing that is hidden in a task."""
@@ -248,8 +250,6 @@ class ScienceWorldEnv(TextEnv):
         super().close()
 
     def _scenarios(self, split: str) -> tuple[Scenario, ...]:
-        if self._rows is not None:
-            return self._rows
         if split not in self._worlds:
             counts = engine.variations()
             lists = {name: engine.split_variations(counts[name], split) for name in self.names}
@@ -403,23 +403,27 @@ def _names(task: str) -> tuple[str, ...]:
     return names
 
 
-def _read(path: Path, simplification: str) -> tuple[Scenario, ...]:
+def _read(path: Path, simplification: str, splits: tuple[str, ...]) -> dict[str, tuple[Scenario, ...]]:
+    """The worlds of each split in a file, every row checked."""
     known = engine.task_names()
-    found: dict[Scenario, int] = {}
+    found: dict[str, dict[Scenario, int]] = {split: {} for split in splits}
     for row in read_rows(path, _COLUMNS):
         where = f"{path.name}, line {row.line}"
         name, variation = row.values["task"], row.values["variation"]
+        own, split = row.values.get("simplification", simplification), row.values.get("split")
         if name not in known:
             raise DataError(f"{where}: there is no task {name!r}; use {', '.join(known)}.")
         if not 0 <= variation < (count := engine.variations()[name]):
             raise DataError(f"{where}: {name} has variations 0 to {count - 1}, not {variation}.")
-        own = row.values.get("simplification", simplification)
+        if split is not None and split not in splits:
+            raise DataError(f"{where}: there is no split {split!r}; use {', '.join(splits)}, or none for all of them.")
         try:
             engine.check_simplification(own, (name,))
         except ValueError as error:
             raise DataError(f"{where}: {error}") from error
         scenario = Scenario(name, variation, own)
-        if scenario in found:
-            raise DataError(f"{where} is the same as line {found[scenario]}: keep one of them.")
-        found[scenario] = row.line
-    return tuple(found)
+        for here in [split] if split else splits:
+            if scenario in found[here]:
+                raise DataError(f"{where} is the same as line {found[here][scenario]}: keep one of them.")
+            found[here][scenario] = row.line
+    return {split: tuple(worlds) for split, worlds in found.items()}

@@ -1,12 +1,12 @@
 """ScienceWorld's simulator: one Java process an `Engine`, shared by the whole process through `POOL`.
 
 The simulator is Java; this module speaks to it by py4j, without the `scienceworld` package's own Python class, which
-asks for six texts at every step (150 ms instead of 5) and lets Java take a quarter of the machine's memory.
+asks for six texts at every step (175 ms instead of 15) and lets Java take a quarter of the machine's memory.
 
-As it comes, the simulator is not deterministic: it keeps objects in hash sets, Java hashes an object by a random number,
-and so the order of things in a room, of things to choose from, and of what happens in a tick changes from one load to
-the next. `-XX:hashCode=2` gives every object the same hash and makes that order the order of insertion; everything
-else in the simulator is seeded by the variation.
+As it comes, the simulator is not deterministic: it keeps objects in hash sets, Java hashes an object by a random
+number, and so the order of things in a room, of things to choose from, and of what happens in a tick changes from one
+load to the next. `-XX:hashCode=2` gives every object the same hash and makes that order the order of insertion;
+everything else in the simulator is seeded by the variation.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from typing import Any, NamedTuple
 _JAVA_OPTIONS = [
     "-Xmx512m",
     "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
     "-XX:+UnlockExperimentalVMOptions",
     "-XX:hashCode=2",
 ]
