@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 import pytest
+
+SCIENCEWORLD = "rfenvs/ScienceWorld-v0", "environments/scienceworld.md"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests over every id or page leave out the environment that needs Java where there is none."""
+    if shutil.which("java") and find_spec("scienceworld"):
+        return
+    for test in items:
+        values = test.callspec.params.values() if hasattr(test, "callspec") else ()
+        if any(value == name for value in values for name in SCIENCEWORLD):
+            test.add_marker(pytest.mark.skip(reason="needs scienceworld and Java"))
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,7 @@ KWARGS = {
     "rfenvs/LiveCodeBench-v6": [{"data": "sample", "profile": profile} for profile in ("lcb", "sdpo")],
     "rfenvs/Tau2Solo-v0": [{"data": "sample", "domain": domain} for domain in ("telecom", "mock")],
     "rfenvs/SciKnow-v0": [{"data": "sample"}],
+    "rfenvs/ScienceWorld-v0": [{"data": "sample"}],
     "rfenvs/ToolCall-v0": [
         {"level": level, "feedback": feedback} for level in (1, 2, 3, 4) for feedback in ("hint", "expected")
     ],
