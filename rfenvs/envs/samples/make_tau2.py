@@ -178,7 +178,10 @@ def main(folder: Path) -> None:
     test = [row["id"] for row in rows if row["id"] in _TEST]
     files = {
         "telecom/sample_tasks.json": rows,
-        "telecom/sample_split_tasks.json": {"train": [row["id"] for row in rows if row["id"] not in _TEST], "test": test},
+        "telecom/sample_split_tasks.json": {
+            "train": [row["id"] for row in rows if row["id"] not in _TEST],
+            "test": test,
+        },
         "mock/sample_tasks.json": mock(),
     }
     for name, value in files.items():
