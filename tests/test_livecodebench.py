@@ -262,7 +262,7 @@ def test_validation_works_without_reference_solutions(data: str, profile: str) -
     report = rfenvs.validate(ID, "test", 3, data=data, profile=profile)
     assert report.ok, report
     assert report.without_reference == 3
-    assert "3 tasks (3 without a reference)" in str(report)
+    assert "3 tasks (3 without a reference, 1 flagged)" in str(report)
 
 
 @pytest.mark.parametrize("profile", ["lcb", "sdpo"])
