@@ -189,6 +189,22 @@ def test_the_same_commands_bring_the_same_text(task: str):
     assert len(seen) == 1
 
 
+@pytest.mark.slow
+def test_a_world_does_not_depend_on_those_before_it():
+    """The simulator's own agent remembers routes, and simplifications are kept in one place for the whole process."""
+    worlds = [Scenario("boil", 21), Scenario(THING, 4)]
+    fresh, used = engine.Engine(), engine.Engine()
+    try:
+        for before in (Scenario("grow-fruit", 0), Scenario("power-component", 3), Scenario("chemistry-mix", 5, "easy")):
+            used.gold(before)
+        assert [used.gold(world) for world in worlds] == [fresh.gold(world) for world in worlds]
+        used.load(Scenario(THING, 4, "easy"))
+        assert [used.opening(world) for world in worlds] == [fresh.opening(world) for world in worlds]
+    finally:
+        fresh.stop()
+        used.stop()
+
+
 def test_a_look_up_leaves_the_running_episode_alone(play):
     env = make()
     env.reset(options={"task_index": 0})

@@ -6,7 +6,8 @@ asks for six texts at every step (175 ms instead of 15) and lets Java take a qua
 As it comes, the simulator is not deterministic: it keeps objects in hash sets, Java hashes an object by a random
 number, and so the order of things in a room, of things to choose from, and of what happens in a tick changes from one
 load to the next. `-XX:hashCode=2` gives every object the same hash and makes that order the order of insertion;
-everything else in the simulator is seeded by the variation.
+everything else in the simulator is seeded by the variation. Its own agent also remembers the routes of earlier gold
+paths, and would give other ones for the same world: they are forgotten first.
 """
 
 from __future__ import annotations
@@ -224,6 +225,8 @@ class Engine:
     def gold(self, scenario: Scenario) -> tuple[str, ...]:
         """Commands that solve the task, found by the simulator's own agent; takes 0.2 to 40 seconds."""
         self._loaded = None
+        agent = getattr(self._gateway.jvm.scienceworld.goldagent, "PathFinder$")
+        getattr(agent, "MODULE$").precomputedExhaustivePaths().clear()
         self._load(scenario, gold=True)
         return tuple(map(str, self._server.getGoldActionSequence()))
 
