@@ -106,6 +106,7 @@ class MathEnv(TextEnv):
     splits = ("train", "test")
     reward_part_names = ("answer",)
     metric_names = ("has_box", "steps_checked", "steps_wrong", *_OUTCOMES)
+    blocking = True  # on the process that knows algebra
 
     def __init__(
         self,
