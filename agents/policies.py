@@ -5,20 +5,16 @@ A policy is a function of the conversation; `play` puts one through an episode.
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any, Protocol
 
 import rfenvs
 from agents.errors import SetupError
 from agents.trajectory import Message, Trajectory, Turn
-
-RETRIED = (408, 409, 429, 500, 502, 503, 504)
+from rfenvs.graders.judge_http import HTTPJudge
+from rfenvs.graders.rubric import JudgeError
 
 
 class Policy(Protocol):
@@ -48,7 +44,7 @@ class Junk:
 
 
 class Server:
-    """A model behind an OpenAI-compatible endpoint.
+    """A model behind an OpenAI-compatible endpoint; busy or failing, it is asked again.
 
     Args:
         url: Base address, up to and including `/v1`.
@@ -56,7 +52,7 @@ class Server:
         temperature, max_tokens: Of each request.
         key_variable: Environment variable that holds the key, if one is needed.
         timeout_s: Longest wait for one reply.
-        attempts: Times a request is sent where the server is busy, fails or cannot be reached.
+        concurrency: Requests at a time.
     """
 
     def __init__(
@@ -68,43 +64,27 @@ class Server:
         max_tokens: int = 1024,
         key_variable: str = "OPENAI_API_KEY",
         timeout_s: float = 600.0,
-        attempts: int = 4,
+        concurrency: int = 256,
     ) -> None:
-        self.url = url.rstrip("/") + "/chat/completions"
-        self.body = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
-        self.headers = {"Content-Type": "application/json"}
-        if key := os.environ.get(key_variable):
-            self.headers["Authorization"] = f"Bearer {key}"
-        self.timeout_s, self.attempts = timeout_s, attempts
+        key = key_variable if os.environ.get(key_variable) else None
+        self.client = HTTPJudge(
+            url, model, key_env=key, mode="text", retries=3, concurrency=concurrency, max_tokens=max_tokens
+        )
+        self.temperature, self.timeout_s = temperature, timeout_s
 
     def act(self, env: rfenvs.TextEnv, task: rfenvs.Task, messages: list[Message], turn: int, seed: int) -> str:
-        """Ask the server; its `finish_reason` reaches the environment."""
-        reply = self._post({**self.body, "messages": messages, "seed": seed})
-        try:
-            choice = reply["choices"][0]
-            return rfenvs.Action(choice["message"]["content"] or "", finish_reason=choice.get("finish_reason"))
-        except (KeyError, IndexError, TypeError) as error:
-            raise SetupError(f"{self.url} answered with something else than a chat completion: {reply!r}") from error
+        """Ask the server; its `finish_reason` reaches the environment.
 
-    def _post(self, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), self.headers)
-        for attempt in range(1, self.attempts + 1):
-            wait = 0.5 * 2**attempt
-            try:
-                with urllib.request.urlopen(request, timeout=self.timeout_s) as reply:
-                    return json.loads(reply.read())
-            except urllib.error.HTTPError as error:
-                said = error.read(500).decode("utf-8", "replace")
-                if error.code not in RETRIED or attempt == self.attempts:
-                    raise SetupError(f"{self.url} answered {error.code}: {said}") from error
-                wait = float(error.headers.get("Retry-After") or wait)
-            except (OSError, ValueError) as error:
-                if attempt == self.attempts:
-                    raise SetupError(
-                        f"{self.url} cannot be used ({error}); --policy is the address up to /v1"
-                    ) from error
-            time.sleep(min(wait, 60.0))
-        raise AssertionError("the last attempt returns or raises")
+        Raises:
+            SetupError: The server cannot be used.
+        """
+        try:
+            reply = self.client.complete(
+                messages, schema={}, temperature=self.temperature, seed=seed, timeout=self.timeout_s
+            )
+        except (JudgeError, ValueError, ImportError) as error:
+            raise SetupError(f"--policy {self.client.base_url}: {error} The address goes up to /v1.") from error
+        return rfenvs.Action(reply.text, finish_reason=reply.finish_reason)
 
 
 def play(env: rfenvs.TextEnv, policy: Policy, index: int, seed: int) -> tuple[dict[str, Any], Trajectory]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,21 @@ class Task:
             object.__setattr__(self, "prompt", plain_text(self.messages))
         if not self.id:
             object.__setattr__(self, "id", digest(self.messages, self.reference))
+
+
+def index_in(task_id: str, part: int, parts: int) -> int:
+    """The number at place `part` of an id of `parts` parts with dashes between: where a generated task's index stands.
+
+    >>> index_in("L1-train-17-d6a0343a", 2, 4)
+    17
+
+    Raises:
+        KeyError: The id is of another form.
+    """
+    found = task_id.split("-")
+    if len(found) == parts and re.fullmatch("[0-9]{1,10}", found[part]):
+        return int(found[part])
+    raise KeyError(task_id)
 
 
 def load_rows(path: str | Path) -> list[dict[str, Any]]:

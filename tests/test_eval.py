@@ -9,7 +9,6 @@ import pytest
 from completions import serve
 
 import rfenvs
-from agents import policies
 from agents.cli import main
 from agents.report.metrics import read_jsonl
 from agents.traces import regrade
@@ -89,17 +88,18 @@ def test_a_truncated_answer_reaches_the_environment_as_such(tmp_path):
 
 def test_a_busy_server_is_asked_again(tmp_path, monkeypatch):
     waits = []
-    monkeypatch.setattr(policies.time, "sleep", waits.append)
-    replies = iter([(429, {"Retry-After": "7"}, b""), (503, {}, b"")])
+    monkeypatch.setattr("time.sleep", waits.append)
+    date = "Fri, 31 Dec 2049 23:59:59 GMT"
+    replies = iter([(429, {"Retry-After": "7"}, b""), (503, {}, b""), (429, {"Retry-After": date}, b"")])
     with serve(lambda body: next(replies, "no call")) as server:
         assert evaluate(tmp_path, "--policy", server.url) == 0
-    assert waits == [7.0, 2.0]
+    assert waits == [7.0, 1.0, pytest.approx(60.0)], "as it says, by itself, and no longer than a minute until a date"
     assert len(rows(tmp_path)) == 8
 
 
 @pytest.mark.parametrize(
     ("reply", "said"),
-    [((401, {}, b"bad key"), "answered 401: bad key"), ((200, {}, b'{"choices": []}'), "something else than a chat")],
+    [((401, {}, b"bad key"), "answered 401: bad key"), ((200, {}, b'{"choices": []}'), "no chat completion")],
 )
 def test_a_server_that_cannot_be_used_is_one_clear_error(tmp_path, capsys, reply, said):
     with serve(lambda body: reply) as server:

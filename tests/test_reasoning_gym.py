@@ -304,6 +304,7 @@ def test_feedback_names_what_is_wrong():
 def test_thinking_does_not_count():
     gold = rfenvs.get_task(ID, "train", 0, task="countdown").reference
     assert step(f"<think>{gold}</think> I give up", task="countdown")[0] == 0.0
+    assert step(f"<think>{gold}", task="countdown")[0] == 0.0, "it never ended"
     assert step(f"<think>hm</think>{gold}", task="countdown")[0] == 1.0
 
 
@@ -354,6 +355,8 @@ def test_tasks_take_turns():
     assert env.num_tasks("train") == 40_000
     task = env.task("test", 7)
     assert env.task_index("test", task.id) == 7
+    with pytest.raises(ValueError, match="has no task"):
+        env.reset(options={"task_id": f"sudoku-test-{'9' * 5000}-x"})
 
 
 def test_bad_settings_say_what_to_do():

@@ -28,7 +28,7 @@ from rfenvs.graders.chemistry import (
     write_equation,
 )
 from rfenvs.rows import DataError, read_rows
-from rfenvs.tasks import KNOWN_BAD, NO_OP_PASSES, Message, Task, digest
+from rfenvs.tasks import KNOWN_BAD, NO_OP_PASSES, Message, Task, digest, index_in
 
 SPEC = DatasetSpec(
     id="sciknoweval-balancing",
@@ -191,11 +191,9 @@ class EquationBalanceEnv(TextEnv):
         """Read the index out of an id, and make sure that the id belongs to this revision."""
         if self.data is not None:
             return super().task_index(split, task_id)
-        parts = task_id.split("-")
-        if len(parts) == 3 and parts[1].isascii() and parts[1].isdigit() and len(parts[1]) <= 10:
-            index = int(parts[1])
-            if index < self.num_tasks(split) and self.task(split, index).id == task_id:
-                return index
+        index = index_in(task_id, 1, 3)
+        if index < self.num_tasks(split) and self.task(split, index).id == task_id:
+            return index
         raise KeyError(task_id)
 
     def grade(self, task: Task, action: Action, turn: int) -> Verdict:

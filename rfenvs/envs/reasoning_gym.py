@@ -19,8 +19,9 @@ from rfenvs.graders import procedural
 from rfenvs.graders.procedural import Entry, gold_of
 from rfenvs.graders.procedural_hints import hint
 from rfenvs.graders.procedural_worker import verify
+from rfenvs.graders.thinking import visible_span
 from rfenvs.rows import DataError, read_rows
-from rfenvs.tasks import Message, Task, digest
+from rfenvs.tasks import Message, Task, digest, index_in
 
 EXCLUDED = {"composite": "a mixture of other tasks; give their names instead"}
 """Tasks of reasoning-gym that are not offered, with the reason."""
@@ -142,11 +143,11 @@ class ReasoningGymEnv(TextEnv):
 
     def task_index(self, split: str, task_id: str) -> int:
         """Read the index out of an id, and make sure that it is this task's."""
-        parts = task_id.split("-")
         if self._rows is not None:
             return super().task_index(split, task_id)
-        if len(parts) == 4 and parts[0] in self.names and parts[2].isdecimal() and int(parts[2]) < _SIZES[split]:
-            index = int(parts[2]) * len(self.names) + self.names.index(parts[0])
+        name, number = task_id.partition("-")[0], index_in(task_id, 2, 4)
+        if name in self.names and number < _SIZES[split]:
+            index = number * len(self.names) + self.names.index(name)
             if self.task(split, index).id == task_id:
                 return index
         raise KeyError(task_id)
@@ -216,9 +217,9 @@ def _complaint(name: str, answer: str, entry: Entry, result: procedural.Score, s
 
 def _answer_span(text: str) -> tuple[int, int] | None:
     """Where the last answer stands, its tags left out; one in the thoughts is none."""
-    thought = text.rfind("</think>")
-    last = text.rfind(_CLOSE, max(thought, 0))
-    opening = text.rfind(_OPEN, max(thought, 0), max(last, 0))
+    begin, end = visible_span(text)
+    last = text.rfind(_CLOSE, begin, end)
+    opening = text.rfind(_OPEN, begin, max(last, 0))
     if last < 0 or opening < 0:
         return None
     start = opening + len(_OPEN)

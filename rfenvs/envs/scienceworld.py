@@ -13,6 +13,7 @@ from rfenvs.env import Action, TextEnv, Verdict
 from rfenvs.envs import scienceworld_engine as engine
 from rfenvs.envs.scienceworld_engine import POOL, Lease, Scenario, Subgoal
 from rfenvs.feedback import Item, LeakLevel, clip, item
+from rfenvs.graders.thinking import visible_span
 from rfenvs.rows import DataError, read_rows
 from rfenvs.tasks import Task, digest
 
@@ -309,8 +310,10 @@ def parse_command(action: str) -> tuple[str, tuple[int, int]]:
     ('open door', (32, 41))
     """
     end = len(action)
-    start = action.rfind("</think>") + len("</think>") if "</think>" in action else 0
-    lines = [line for line in re.finditer(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+", action[start:]) if line[0].strip()]
+    start, visible = visible_span(action)
+    lines = [
+        line for line in re.finditer(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+", action[start:visible]) if line[0].strip()
+    ]
     if not lines:
         return "", (end, end)
     line = lines[-1][0].rstrip()

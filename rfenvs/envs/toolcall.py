@@ -19,7 +19,7 @@ from rfenvs.graders import tool_calls
 from rfenvs.graders.call_syntax import Form
 from rfenvs.graders.json_values import canonical
 from rfenvs.graders.tool_calls import Call, ParseError, parse_calls, write_call
-from rfenvs.tasks import Message, Task, digest, load_rows
+from rfenvs.tasks import Message, Task, digest, index_in, load_rows
 
 _TOOLS = {1: catalogue.LEVEL_1, 2: catalogue.LEVEL_2, 3: catalogue.LEVEL_3, 4: catalogue.LEVEL_4}
 _SIZES = {"train": 2**31 - 1, "dev": 1000, "test": 1000}
@@ -152,11 +152,9 @@ class ToolCallEnv(TextEnv):
         """Read the index out of an id, and make sure that the id belongs to this level and revision."""
         if self._rows is not None:
             return super().task_index(split, task_id)
-        parts = task_id.split("-")
-        if len(parts) == 4 and parts[2].isascii() and parts[2].isdigit() and len(parts[2]) <= 10:
-            index = int(parts[2])
-            if index < self.num_tasks(split) and self.task(split, index).id == task_id:
-                return index
+        index = index_in(task_id, 2, 4)
+        if index < self.num_tasks(split) and self.task(split, index).id == task_id:
+            return index
         raise KeyError(task_id)
 
     def grade(self, task: Task, action: Action, turn: int) -> Verdict:

@@ -20,9 +20,8 @@ from rfenvs.graders.chemistry import (
     surplus,
     totals,
 )
+from rfenvs.graders.thinking import visible_span
 
-_THOUGHTS_OPEN = "<think>"
-_THOUGHTS_END = "</think>"
 _OPEN, _CLOSE = "<answer>", "</answer>"
 _BOX = "\\boxed{"
 _MOST_LINES = 200
@@ -89,9 +88,8 @@ def grade(reply: str, reaction: Reaction, *, lowest_terms: bool = False, cut_off
 
 def _find(reply: str, reaction: Reaction) -> tuple[int, int, str]:
     """Where the equation stands, or what is missing."""
-    begin = reply.rfind(_THOUGHTS_END)
-    begin = 0 if begin < 0 else begin + len(_THOUGHTS_END)
-    if reply.find(_THOUGHTS_OPEN, begin) >= 0:
+    begin, end = visible_span(reply)
+    if end < len(reply):
         return len(reply), len(reply), "truncated"
     lower = reply.lower()
     opened = lower.rfind(_OPEN, begin) if len(lower) == len(reply) else reply.rfind(_OPEN, begin)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rfenvs.graders.quantity import LONGEST, Quantity, normal_unit, numbers, plain, quantity, starts_with_unit
+from rfenvs.graders.thinking import visible_span
 
 State = Literal["ok", "no_answer", "several_answers", "not_an_option", "truncated"]
 """What became of reading an answer.
@@ -26,8 +27,6 @@ LETTERS = string.ascii_uppercase
 
 _OPEN = re.compile(r"<answer>", re.IGNORECASE)
 _CLOSE = re.compile(r"</answer>", re.IGNORECASE)
-_THOUGHTS_OPEN = "<think>"
-_THOUGHTS_END = "</think>"
 _BOX = re.compile(r"\\boxed\s*\{")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _MARKS = re.compile(r"\*\*|__|`|\\[()\[\]]|[\u200b-\u200f\u2060\ufeff]")
@@ -97,9 +96,8 @@ def read_choice(reply: str, options: Sequence[str], *, cut_off: bool = False) ->
     >>> read_choice("It could be A or B.", ["6", "7"]).state
     'no_answer'
     """
-    start = reply.rfind(_THOUGHTS_END)
-    start = 0 if start < 0 else start + len(_THOUGHTS_END)
-    if reply.find(_THOUGHTS_OPEN, start) >= 0:
+    start, end = visible_span(reply)
+    if end < len(reply):
         return Choice("truncated", span=(len(reply), len(reply)))
     opened = list(_OPEN.finditer(reply, start))
     if opened:

@@ -177,14 +177,14 @@ class HTTPJudge:
                     if time.monotonic() > deadline:  # httpx's own timeout begins anew with every byte
                         raise _timeout(timeout)
                     if len(data) > _LONGEST_BODY:
-                        raise JudgeError("too_long", "The judge's server sends without end.", retryable=False)
+                        raise JudgeError("too_long", "The server sends without end.", retryable=False)
                 return _Answer(response.status_code, bytes(data), _retry_after(response.headers))
         except httpx.TimeoutException as error:
             raise _timeout(timeout) from error
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise ValueError(f"base_url={self.base_url!r}: {error}.") from error
         except httpx.HTTPError as error:
-            text = f"The connection to the judge at {self.base_url} broke: {type(error).__name__}."
+            text = f"The connection to the server at {self.base_url} broke: {type(error).__name__}."
             raise JudgeError("connection", text, retryable=True) from error
 
     def _key(self) -> str:
@@ -193,7 +193,7 @@ class HTTPJudge:
         key = os.environ.get(self.key_env, "").strip()
         if not key:
             raise ValueError(
-                f"key_env={self.key_env!r}: this environment variable is to hold the judge's key, and is empty. "
+                f"key_env={self.key_env!r}: this environment variable is to hold the server's key, and is empty. "
                 "For a server without keys use key_env=None."
             )
         return key
@@ -233,7 +233,7 @@ class _Server:
         try:
             import httpx
         except ImportError as error:
-            raise ImportError('A judge over HTTP needs httpx: pip install "rfenvs[judge]".') from error
+            raise ImportError('A model over HTTP needs httpx: pip install "rfenvs[judge]".') from error
         with self._lock:
             if self._client is None:
                 limits = httpx.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
@@ -267,13 +267,13 @@ def _response_format(mode: Mode, schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _timeout(seconds: float) -> JudgeError:
-    return JudgeError("timeout", f"The judge did not answer within {seconds:g} s.", retryable=True)
+    return JudgeError("timeout", f"The server did not answer within {seconds:g} s.", retryable=True)
 
 
 def _failure(answer: _Answer, mode: Mode, key: str) -> JudgeError:
     said = " ".join(answer.body.decode("utf-8", "replace").split())
     said = clip(said.replace(key, "[key]") if key else said, _QUOTED)
-    text = f"The judge's server answered {answer.status}: {said or 'nothing'}"
+    text = f"The server answered {answer.status}: {said or 'nothing'}"
     if answer.status == 429:
         return JudgeError("rate_limited", text, retryable=True)
     if answer.status in _RETRIED:
@@ -305,7 +305,7 @@ def _read(body: bytes) -> JudgeReply:
         if not isinstance(text, str):
             raise TypeError(f"the content is {type(text).__name__}")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        text = f"The judge's server answered, but with no chat completion ({type(error).__name__})."
+        text = f"The server answered, but with no chat completion ({type(error).__name__})."
         raise JudgeError("malformed", text, retryable=True, usage=usage) from error
     return JudgeReply(text, usage, "refusal" if refused else finish)
 

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
+from rfenvs.graders.thinking import visible_span
+
 Accept = Literal["box", "any"]
 """`box`: only a box counts. `any`: else "#### x", "Answer: x", or a short last line."""
+
 Span = tuple[int, int]
 
-OPEN_TAG, CLOSE_TAG = "<think>", "</think>"
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _WHOLE_BOX = re.compile(r"\s*\\(?:boxed|fbox)\s*\{")
 _HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
@@ -98,14 +100,6 @@ def extract(text: str, accept: Accept = "box") -> Extraction:
         box = thought[-1]
         return Extraction(State.BOX_IN_THINKING, span=(box.start, box.end), bare=said, visible=visible)
     return Extraction(State.NO_BOX, span=bare, bare=said, visible=visible)
-
-
-def visible_span(text: str) -> Span:
-    """The part of a text that is not thinking: from the last closing tag to the next opening one."""
-    closed = text.rfind(CLOSE_TAG)
-    start = 0 if closed < 0 else closed + len(CLOSE_TAG)
-    opened = text.find(OPEN_TAG, start)
-    return start, len(text) if opened < 0 else opened
 
 
 def _boxes(text: str, span: Span) -> tuple[list[_Box], int | None]:
