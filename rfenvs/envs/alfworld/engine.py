@@ -301,7 +301,7 @@ def visible(game: Game, state: State) -> int:
     return bits
 
 
-_SIMPLE: Final = {kind: Command(kind) for kind in ("help", "inventory", "look")}
+_SIMPLE: Final = {"help": Command("help"), "inventory": Command("inventory"), "look": Command("look")}
 
 _BETWEEN: Final[dict[str, tuple[Kind, str]]] = {
     "take": ("take", " from "),
