@@ -131,8 +131,10 @@ def parse(game: Game, text: str) -> Command | None:
     if verb == "go":
         to, _, name = rest.partition(" ")
         return Command("go", receptacle=receptacles[name]) if to == "to" and name in receptacles else None
-    if verb == "open" or verb == "close":
-        return Command(verb, receptacle=receptacles[rest]) if rest in receptacles else None
+    if verb == "open":
+        return Command("open", receptacle=receptacles[rest]) if rest in receptacles else None
+    if verb == "close":
+        return Command("close", receptacle=receptacles[rest]) if rest in receptacles else None
     if verb == "use":
         return Command("use", object=objects[rest]) if rest in objects else None
     if verb == "examine":
@@ -209,7 +211,8 @@ def possible(game: Game, state: State, command: Command) -> bool:
 def apply(game: Game, state: State, command: str | Command, dialect: Dialect = "alfworld-0.4") -> Step:
     """Do what a command says: the next state, the text of it, and what became of it. Nothing is changed in place."""
     asked = parse(game, command) if isinstance(command, str) else command
-    if asked is None or not possible(game, state, asked):
+    unknown = asked is None or (asked.kind == "help" and dialect == "alfworld-0.3")
+    if asked is None or unknown or not possible(game, state, asked):
         return Step(state, NOTHING, Outcome(None, asked, False))
     after = _effect(game, state, asked)
     return Step(after, _feedback(game, after, asked, dialect), Outcome(asked.kind, asked, after != state))
@@ -250,7 +253,7 @@ def admissible(game: Game, state: State, dialect: Dialect = "alfworld-0.4") -> l
     found += [Command("examine", receptacle=r) for r in _here(game, state)]
     if state.hand >= 0:
         found.append(Command("examine", object=state.hand))
-    found += _SIMPLE.values()
+    found += [command for command in _SIMPLE.values() if command.kind != "help" or dialect != "alfworld-0.3"]
     return sorted({phrase(game, command, dialect) for command in found})
 
 
@@ -356,9 +359,8 @@ def _moved(game: Game, state: State, o: int, *, here: bool) -> tuple[int, ...]:
 def _feedback(game: Game, state: State, command: Command, dialect: Dialect) -> str:
     kind, o, r, tool = command
     if kind == "go":
-        if dialect == "alfworld-0.3":
-            return _describe(game, state, r)
-        return f"You arrive at {game.receptacle_names[r]}. {_describe(game, state, r)}"
+        place = game.receptacle_names[r] if dialect == "alfworld-0.4" else game.location_names[state.location]
+        return f"You arrive at {place}. {_describe(game, state, r)}"
     if kind == "open":
         return f"You open the {game.receptacle_names[r]}. {_describe(game, state, r)}"
     if kind == "close":
