@@ -63,6 +63,7 @@ class Game:
 
     object_ids: tuple[str, ...]
     object_types: tuple[str, ...]
+    """Without the ending "Type"; empty for the few official objects that have none."""
     object_names: tuple[str, ...]
     """As the text says them: "saltshaker 2"."""
     receptacle_ids: tuple[str, ...]

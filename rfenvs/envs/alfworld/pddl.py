@@ -17,6 +17,24 @@ _TYPE: Final = re.compile(r"\(\s*(objectType|receptacleType)\s+\?(\w+)\s+(\w+?)T
 _NAMED_OTYPES: Final = ("Knife", "ButterKnife")
 _NAMED_RTYPES: Final = ("SinkBasin", "Microwave", "Fridge")
 
+_ABOUT_OBJECTS: Final = {
+    "pickupable": "pickupable",
+    "heatable": "heatable",
+    "coolable": "coolable",
+    "cleanable": "cleanable",
+    "toggleable": "toggleable",
+    "sliceable": "sliceable",
+    "vessels": "isReceptacleObject",
+    "clean": "isClean",
+    "hot": "isHot",
+    "cool": "isCool",
+}
+"""Masks of `Game` and the predicates that say them."""
+_OF_OBJECTS: Final = (
+    *("inreceptacle", "objectatlocation", "inreceptacleobject"),
+    *(predicate.lower() for predicate in _ABOUT_OBJECTS.values()),
+)
+
 _can_contain: dict[frozenset[tuple[str, str]], frozenset[tuple[str, str]]] = {}
 
 
@@ -46,14 +64,17 @@ def parse_problem(text: str, *, id: str = "", split: str = "", goal_text: str = 
         raise ValueError(f"the PDDL problem places {len(facts['atlocation'])} agents with atLocation; it needs one")
     start = facts["atlocation"][0][1].lower()
 
-    objects, receptacles = sorted(object_type), sorted(receptacle_type)
+    # A few official games hold objects without a type, such as a cracked egg: they are there, and fit no goal.
+    others = [arguments[0] for predicate in _OF_OBJECTS for arguments in facts[predicate]]
+    objects = sorted({*object_type, *(o.lower() for o in others)})
+    receptacles = sorted(receptacle_type)
     locations = sorted({start, *at_location.values(), *(l for _, l in object_at)})
     object_number = {o: i for i, o in enumerate(objects)}
     receptacle_number = {r: i for i, r in enumerate(receptacles)}
     location_number = {l: i for i, l in enumerate(locations)}
 
-    def object_mask(predicate: str) -> int:
-        return mask(object_number[o.lower()] for (o,) in facts[predicate.lower()])
+    def object_mask(field: str) -> int:
+        return mask(object_number[o.lower()] for (o,) in facts[_ABOUT_OBJECTS[field].lower()])
 
     try:
         contents = [0] * len(receptacles)
@@ -69,7 +90,7 @@ def parse_problem(text: str, *, id: str = "", split: str = "", goal_text: str = 
             goal=_parse_goal(text[end:]),
             goal_text=goal_text,
             object_ids=tuple(mentioned[o] for o in objects),
-            object_types=tuple(object_type[o] for o in objects),
+            object_types=tuple(object_type.get(o, "") for o in objects),
             object_names=tuple(names[o] for o in objects),
             receptacle_ids=tuple(mentioned[r] for r in receptacles),
             receptacle_types=tuple(receptacle_type[r] for r in receptacles),
@@ -95,10 +116,10 @@ def parse_problem(text: str, *, id: str = "", split: str = "", goal_text: str = 
             cleanable=object_mask("cleanable"),
             toggleable=object_mask("toggleable"),
             sliceable=object_mask("sliceable"),
-            vessels=object_mask("isReceptacleObject"),
-            clean=object_mask("isClean"),
-            hot=object_mask("isHot"),
-            cool=object_mask("isCool"),
+            vessels=object_mask("vessels"),
+            clean=object_mask("clean"),
+            hot=object_mask("hot"),
+            cool=object_mask("cool"),
         )
     except KeyError as missing:
         raise ValueError(
@@ -108,7 +129,7 @@ def parse_problem(text: str, *, id: str = "", split: str = "", goal_text: str = 
 
 def write_problem(game: Game) -> str:
     """The game as a PDDL problem of the `alfred` domain: `parse_problem` gives the game back."""
-    otypes = dict.fromkeys([*game.object_types, *sorted(o for _, o in game.can_contain), *_NAMED_OTYPES])
+    otypes = dict.fromkeys([*filter(None, game.object_types), *sorted(o for _, o in game.can_contain), *_NAMED_OTYPES])
     rtypes = dict.fromkeys([*game.receptacle_types, *sorted(r for r, _ in game.can_contain), *_NAMED_RTYPES])
     objects, receptacles, locations = game.object_ids, game.receptacle_ids, game.location_ids
     declared = [
@@ -121,7 +142,7 @@ def write_problem(game: Game) -> str:
     ]
     facts = [
         f"atLocation agent1 {locations[game.start]}",
-        *(f"objectType {o} {t}Type" for o, t in zip(objects, game.object_types, strict=True)),
+        *(f"objectType {o} {t}Type" for o, t in zip(objects, game.object_types, strict=True) if t),
         *(f"receptacleType {r} {t}Type" for r, t in zip(receptacles, game.receptacle_types, strict=True)),
         *(
             f"receptacleAtLocation {r} {locations[l]}"
@@ -137,21 +158,7 @@ def write_problem(game: Game) -> str:
         ),
     ]
     facts += _unary(receptacles, {"openable": game.openable, "opened": game.opened})
-    facts += _unary(
-        objects,
-        {
-            "pickupable": game.pickupable,
-            "heatable": game.heatable,
-            "coolable": game.coolable,
-            "cleanable": game.cleanable,
-            "toggleable": game.toggleable,
-            "sliceable": game.sliceable,
-            "isReceptacleObject": game.vessels,
-            "isClean": game.clean,
-            "isHot": game.hot,
-            "isCool": game.cool,
-        },
-    )
+    facts += _unary(objects, {predicate: getattr(game, name) for name, predicate in _ABOUT_OBJECTS.items()})
     return "\n".join(
         [
             "(define (problem household)",
