@@ -116,6 +116,7 @@ HOLDS: Final = _holds(
         "StoveBurner": "Kettle Pan Pot",
         "TVStand": "TissueBox",
         "ToiletPaperHanger": "ToiletPaper",
+        "Toaster": "",
         "Toilet": "Candle Cloth DishSponge HandTowel SoapBar SoapBottle SprayBottle TissueBox ToiletPaper",
         "TowelHolder": "Towel",
     }

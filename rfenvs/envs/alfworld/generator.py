@@ -19,7 +19,7 @@ from rfenvs.envs.alfworld import facts, planner
 from rfenvs.envs.alfworld.engine import start
 from rfenvs.envs.alfworld.facts import RoomKind
 from rfenvs.envs.alfworld.game import TASK_TYPES, Game, Goal, TaskType, display_names, mask, members
-from rfenvs.envs.alfworld.scenes import DIFFICULTIES, ROOMS, SPLITS, Difficulty, Room, Split, rooms
+from rfenvs.envs.alfworld.scenes import DIFFICULTIES, SPLITS, Difficulty, Room, Split, rooms
 from rfenvs.tasks import digest
 
 T = TypeVar("T")
@@ -78,6 +78,7 @@ SENTENCES: Final[dict[TaskType, tuple[str, str]]] = {
 _ABLE: Final = {CLEAN: facts.CLEANABLE, HEAT: facts.HEATABLE, COOL: facts.COOLABLE}
 _APPLIANCE: Final = {CLEAN: "SinkBasin", HEAT: "Microwave", COOL: "Fridge"}
 _ATTEMPTS: Final = 2_000
+_MARKS: Final = facts.words("pickupable heatable coolable cleanable toggleable sliceable vessels clean hot cool")
 
 
 def num_tasks(split: Split) -> int:
@@ -134,11 +135,12 @@ def generate(
 
     dice = _Dice(f"{split}/{difficulty}/{chosen_room.name}/{chosen_type}/{seed}")
     shortest, longest = PLAN_LENGTHS[difficulty][chosen_type]
+    half_done = difficulty == "easy" and chosen_type == TWO and dice.chance(0.25)
     for _ in range(_ATTEMPTS):
-        draft = _draft(dice, chosen_room, chosen_type, difficulty)
+        draft = _draft(dice, chosen_room, chosen_type, difficulty, half_done)
         if draft is None:
             continue
-        game = _build(dice, draft, f"{split}-{difficulty}-{seed}", split)
+        game = _build(dice, draft, split, f"{split}-{difficulty}-{seed}")
         length = planner.distance(game, start(game))
         if length is not None and shortest <= length <= longest:
             return game
@@ -166,10 +168,7 @@ def fingerprint(game: Game) -> str:
     """
     homes = Counter(o for bits in game.contents for o in members(bits))
     inside = {o for pair in game.inside for o in pair}
-    marks = {
-        name: getattr(game, name)
-        for name in "pickupable heatable coolable cleanable toggleable sliceable vessels clean hot cool".split()
-    }
+    marks = {name: getattr(game, name) for name in _MARKS}
 
     def label(o: int) -> str:
         known = [game.object_types[o], *(name for name, bits in marks.items() if bits >> o & 1)]
@@ -222,13 +221,20 @@ class _Draft:
     receptacles: tuple[tuple[str, int], ...]
     objects: list[tuple[str, int]] = field(default_factory=list)
 
-    def homes(self, object_type: str, but: str = "") -> list[int]:
-        """Receptacles that can hold a type of object, those of type `but` left out."""
-        return [r for r, (type, _) in enumerate(self.receptacles) if type != but and object_type in facts.HOLDS[type]]
+    def homes(self, object_type: str, *, but: str = "", only: str = "") -> list[int]:
+        """Receptacles that can hold a type of object; none of type `but`, and all of type `only` if given."""
+        return [
+            r
+            for r, (type, _) in enumerate(self.receptacles)
+            if object_type in facts.HOLDS[type] and type != but and type == (only or type)
+        ]
 
 
-def _draft(dice: _Dice, room: Room, task_type: TaskType, difficulty: Difficulty) -> _Draft | None:
-    """A furnished room with a goal, None where the dice led to a dead end."""
+def _draft(dice: _Dice, room: Room, task_type: TaskType, difficulty: Difficulty, half_done: bool) -> _Draft | None:
+    """A furnished room with a goal, None where the dice led to a dead end.
+
+    `half_done` puts one of two wanted objects in place: things that are there from the start count.
+    """
     receptacles = room.receptacles(difficulty)
     clutter = CLUTTER[difficulty]
     goal = _goal(dice, room, task_type, {type for type, _ in receptacles})
@@ -249,11 +255,11 @@ def _draft(dice: _Dice, room: Room, task_type: TaskType, difficulty: Difficulty)
         return None
     draft.objects.append((wanted, first))
     if task_type == TWO:
-        second = first if dice.chance(0.4) else hide()
-        if difficulty == "easy" and dice.chance(0.3):
-            second = dice.pick([r for r, (type, _) in enumerate(receptacles) if type == place])
-        assert second is not None
-        draft.objects.append((wanted, second))
+        together = difficulty == "easy" or dice.chance(0.4)
+        second = (
+            draft.homes(wanted, only=place) if half_done else [first] if together else draft.homes(wanted, but=place)
+        )
+        draft.objects.append((wanted, dice.pick(second)))
     # A treated object has to be placed, so that others of its type may lie in place already.
     elsewhere = draft.homes(wanted, but="" if task_type in _ABLE else place)
     draft.objects += [(wanted, dice.pick(elsewhere)) for _ in range(dice.between(0, clutter.copies))]
@@ -293,10 +299,64 @@ def _add_distractors(dice: _Dice, draft: _Draft, clutter: Clutter) -> None:
             draft.objects.append((type, r))
 
 
-def _build(dice: _Dice, draft: _Draft, trial: str, split: Split) -> Game:
+def _build(dice: _Dice, draft: _Draft, split: Split, trial: str) -> Game:
     """Number the things of a draft: receptacles as they stand in the room, objects in any order."""
-    receptacles = sorted(_ids([type for type, _ in draft.receptacles], draft.receptacles), key=lambda row: row[0].lower())
-    row_of = {receptacle: row for row, (_, receptacle) in enumerate(receptacles)}
-    shuffled = dice.shuffled(draft.objects)
-    objects = sorted(_ids([type for type, _ in shuffled], shuffled), key=lambda row: row[0].lower())
-    raise NotImplementedError
+    goal, room = draft.goal, draft.room
+    receptacle_ids = _ids([type for type, _ in draft.receptacles])
+    objects = dice.shuffled(draft.objects)
+    object_ids = _ids([type for type, _ in objects])
+    location_ids = _ids(["loc"] * (len(room.spots["hard"]) + 1))
+
+    # The text lists things by their ids in lower case, so that is their order in a game.
+    receptacle_order = sorted(range(len(receptacle_ids)), key=lambda r: receptacle_ids[r].lower())
+    object_order = sorted(range(len(object_ids)), key=lambda o: object_ids[o].lower())
+    receptacle_types, spots = zip(*(draft.receptacles[r] for r in receptacle_order), strict=True)
+    object_types, homes = zip(*(objects[o] for o in object_order), strict=True)
+    used = sorted({*spots, len(location_ids) - 1})
+    names = display_names(id.lower() for id in (*receptacle_ids, *object_ids, *(location_ids[l] for l in used)))
+
+    def are(types: frozenset[str]) -> int:
+        return mask(o for o, type in enumerate(object_types) if type in types)
+
+    place = goal.lamp_type or goal.receptacle_type
+    sentence = dice.pick(SENTENCES[goal.task_type])
+    return Game(
+        id=f"{goal.task_type}-{goal.object_type}-None-{place}-{room.name}/{trial}",
+        split=split,
+        goal=goal,
+        goal_text=sentence.format(o=goal.object_type.lower(), r=place.lower()),
+        object_ids=tuple(object_ids[o] for o in object_order),
+        object_types=object_types,
+        object_names=tuple(names[object_ids[o].lower()] for o in object_order),
+        receptacle_ids=tuple(receptacle_ids[r] for r in receptacle_order),
+        receptacle_types=receptacle_types,
+        receptacle_names=tuple(names[receptacle_ids[r].lower()] for r in receptacle_order),
+        receptacle_location=tuple(used.index(spot) for spot in spots),
+        location_ids=tuple(location_ids[l] for l in used),
+        location_names=tuple(names[location_ids[l]] for l in used),
+        start=len(used) - 1,
+        contents=tuple(mask(o for o, home in enumerate(homes) if home == r) for r in receptacle_order),
+        object_locations=tuple(1 << used.index(draft.receptacles[home][1]) for home in homes),
+        inside=(),
+        can_contain=facts.CAN_CONTAIN,
+        openable=mask(r for r, type in enumerate(receptacle_types) if type in facts.OPENABLE),
+        opened=0,
+        pickupable=are(frozenset(object_types) - {facts.LAMP}),
+        heatable=are(facts.HEATABLE),
+        coolable=are(facts.COOLABLE),
+        cleanable=are(facts.CLEANABLE),
+        toggleable=are(frozenset({facts.LAMP})),
+        sliceable=are(facts.SLICEABLE),
+        vessels=are(facts.VESSELS),
+    )
+
+
+def _ids(types: Sequence[str]) -> list[str]:
+    """An id in ALFRED's manner for each thing, numbered among its type: "Sink_bar_02_bar_SinkBasin"."""
+    count: Counter[str] = Counter()
+    out = []
+    for type in types:
+        count[type] += 1
+        kind = type.removesuffix("Basin")
+        out.append(f"{kind}_bar_{count[type]:02d}" + (f"_bar_{type}" if kind != type else ""))
+    return out

@@ -83,13 +83,13 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
             "Cabinet*4 Drawer*6 StoveBurner+StoveBurner CoffeeMachine Toaster",
         ),
         (
-            "Fridge Microwave SinkBasin DiningTable+DiningTable Drawer",
+            "Fridge Microwave SinkBasin DiningTable+CounterTop Drawer",
             "CounterTop*2 Drawer*3 GarbageCan CoffeeMachine",
             "Cabinet*9 StoveBurner*4 Toaster",
         ),
         (
-            "Fridge Microwave SinkBasin Shelf+Shelf SideTable",
-            "Cabinet*2 Drawer*3 CounterTop GarbageCan",
+            "Fridge Microwave SinkBasin Shelf+GarbageCan SideTable",
+            "Cabinet*2 Drawer*3 CounterTop Shelf",
             "Cabinet*6 Drawer*3 StoveBurner+StoveBurner DiningTable CoffeeMachine",
         ),
         (
@@ -103,7 +103,7 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
             "Cabinet*3 Drawer*4 StoveBurner+StoveBurner GarbageCan+GarbageCan CoffeeMachine Toaster",
         ),
         (
-            "Fridge Microwave CounterTop+CounterTop SinkBasin SideTable",
+            "Fridge Microwave CounterTop+Shelf SinkBasin SideTable",
             "Drawer*5 Cabinet GarbageCan",
             "Cabinet*7 Drawer*3 StoveBurner*4 CoffeeMachine+CoffeeMachine",
         ),
@@ -150,7 +150,7 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
             "Drawer*6 Cabinet*2 CounterTop SinkBasin",
         ),
         (
-            "SinkBasin Shelf+Shelf Cabinet CounterTop",
+            "SinkBasin Shelf+Cabinet CounterTop Shelf",
             "Toilet GarbageCan Cabinet*2 HandTowelHolder",
             "Cabinet*6 Drawer*2 ToiletPaperHanger TowelHolder BathtubBasin",
         ),
@@ -182,12 +182,12 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
             "Drawer*6 Shelf*2 Cabinet*2 ArmChair",
         ),
         (
-            "Bed Desk Shelf+Shelf SideTable",
+            "Bed Desk Shelf+Drawer SideTable",
             "Drawer*3 GarbageCan Safe ArmChair",
             "Drawer*4 Shelf*3 Dresser LaundryHamper",
         ),
         (
-            "Bed SideTable+SideTable Dresser GarbageCan",
+            "Bed SideTable+Drawer Dresser GarbageCan",
             "Drawer*5 ArmChair",
             "Drawer*7 Desk Shelf*2 Safe",
         ),
@@ -197,8 +197,8 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
             "Drawer*4 Cabinet*3 Shelf ArmChair LaundryHamper",
         ),
         (
-            "Bed Desk+Desk SideTable",
-            "Shelf*3 Drawer*2 GarbageCan",
+            "Bed Desk+SideTable GarbageCan",
+            "Shelf*3 Drawer*3",
             "Drawer*6 Shelf*3 Safe ArmChair",
         ),
         (
@@ -244,7 +244,7 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
             "Drawer*4 Shelf*3 DiningTable Safe TVStand",
         ),
         (
-            "Sofa Shelf+Shelf SideTable ArmChair",
+            "Sofa Shelf+SideTable ArmChair Shelf",
             "CoffeeTable Drawer*4 GarbageCan",
             "Cabinet*6 Drawer*2 Desk TVStand",
         ),
@@ -259,7 +259,7 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
             "Drawer*4 Shelf*4 Safe TVStand",
         ),
         (
-            "ArmChair+ArmChair SideTable CoffeeTable Drawer",
+            "ArmChair+SideTable CoffeeTable Drawer ArmChair",
             "Sofa Shelf*3 GarbageCan",
             "Drawer*6 Cabinet*4 TVStand",
         ),
