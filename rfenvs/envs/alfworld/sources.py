@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from rfenvs.dataset_spec import DATA_DIR
-from rfenvs.envs.alfworld import generator
+from rfenvs.envs.alfworld import files, generator
 from rfenvs.envs.alfworld.game import TASK_TYPES, Game, TaskType
 from rfenvs.envs.alfworld.scenes import Difficulty, Split
+from rfenvs.rows import DataError
+from rfenvs.tasks import digest
 
 GENERATED, OFFICIAL = "generated", "official"
 _SHORT = dict(zip(("pick", "look", "clean", "heat", "cool", "two"), TASK_TYPES, strict=True))
@@ -94,9 +96,74 @@ def _generated(split: Split, index: int, difficulty: Difficulty) -> Game:
     return generator.numbered(split, index, difficulty)
 
 
-@functools.lru_cache(maxsize=64)
+class Official:
+    """Games of a folder or file in one of the layouts of `files`; those without a split are in every split.
+
+    Raises:
+        DataError: There is none of this split and these types.
+    """
+
+    source = "file"
+
+    def __init__(self, path: Path, split: Split, types: tuple[TaskType, ...]) -> None:
+        rows = files.read_games(path, None, types).rows
+        self._rows = [row for row in rows if row.split in (split, "")]
+        if not self._rows:
+            has = ", ".join(sorted({row.split for row in rows}))
+            raise DataError(f"{path}: no games of split {split!r} among {len(rows)}; it has {has}.")
+        self._indices = {row.id: index for index, row in enumerate(self._rows)}
+        self.revision = f"file:{digest([row.id for row in self._rows])}"
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Game:
+        return self._rows[index].game()
+
+    def id(self, index: int) -> str:
+        """The id of a game, without reading the game."""
+        return self._rows[index].id
+
+    def find(self, id: str) -> int:
+        """The index of a game."""
+        return self._indices[id]
+
+
 def games(data: str | None, split: Split, types: tuple[TaskType, ...], difficulty: Difficulty) -> Games:
-    """The games that the arguments of the environment ask for; looked up once a process."""
+    """The games that the arguments of the environment ask for. Files are looked at once a process.
+
+    Raises:
+        FileNotFoundError: The path, or every place where official games are looked for, is empty.
+        DataError: There are no such games in it.
+    """
     if data is None or data == GENERATED:
-        return Generated(split, types, difficulty)
-    raise NotImplementedError
+        return _generator(split, types, difficulty)
+    path = official_folder() if data == OFFICIAL else Path(data)
+    with _lock:
+        return _read(path, split, types)
+
+
+_generator = functools.lru_cache(maxsize=64)(Generated)
+_read = functools.lru_cache(maxsize=64)(Official)
+
+
+def official_folder() -> Path:
+    """Where the official games are: as told by a variable of ours or of alfworld's, or where alfworld puts them.
+
+    Raises:
+        FileNotFoundError: Nowhere.
+    """
+    places = [
+        Path(root) / name
+        for variable, name in ((DATA_DIR, "alfworld"), ("ALFWORLD_DATA", ""))
+        if (root := os.environ.get(variable))
+    ]
+    places.append(Path.home() / ".cache" / "alfworld")
+    for place in places:
+        if place.is_dir():
+            return place
+    raise FileNotFoundError(
+        f"data={OFFICIAL!r}: no ALFWorld games in {', '.join(map(str, places))}. Get them with `pip install alfworld` and "
+        f"`alfworld-download`, or give data=<path>, or set {DATA_DIR} to a folder that holds alfworld/json_2.1.1; "
+        f"data={GENERATED!r} needs none."
+    )
