@@ -31,7 +31,9 @@ _CODE = (
     "Type or paste a program; Ctrl-D on a line of its own hands it in. :e opens an editor, :f FILE reads one, :h helps."
 )
 _TEXT = "An empty line hands an answer in. :e opens an editor, :h helps."
-_LINE = "Enter hands a line in, Tab completes it. :t says why nothing happened, :a what can be done, :x a hint, :h helps."
+_LINE = (
+    "Enter hands a line in, Tab completes it. :t says why nothing happened, :a what can be done, :x hints, :h helps."
+)
 _NO_REFERENCE = "The data hold no reference for this task."
 _PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _AROUND = 2

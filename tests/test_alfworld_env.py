@@ -12,7 +12,6 @@ from alfworld_rooms import kitchen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rfenvs
 from rfenvs.envs.alfworld import engine, planner
 from rfenvs.envs.alfworld.env import ALFWorldEnv
 from rfenvs.envs.alfworld.game import Game, Goal

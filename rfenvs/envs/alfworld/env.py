@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
-
 
 from gymnasium.error import ResetNeeded
 
@@ -14,7 +13,7 @@ from rfenvs.env import Action, TextEnv, Verdict
 from rfenvs.envs.alfworld import engine, notes, planner
 from rfenvs.envs.alfworld.engine import Dialect, State
 from rfenvs.envs.alfworld.game import Game
-from rfenvs.envs.alfworld.progress import Trail, conditions, targets
+from rfenvs.envs.alfworld.progress import Condition, Trail, conditions, state_key, targets
 from rfenvs.envs.alfworld.reasons import Seen, explain, forms, see
 from rfenvs.envs.alfworld.reply import Reply, read_reply
 from rfenvs.envs.alfworld.scenes import Difficulty
@@ -35,15 +34,25 @@ class Episode:
     """Where an episode is."""
 
     game: Game
+    first: State
+    """The game's first state."""
     state: State
+    parts: tuple[Condition, ...]
+    """Of the goal, in `state`."""
+    trail: Trail
     seen: Seen = field(default_factory=Seen)
-    trail: Trail = field(default_factory=Trail)
+    won: bool = False
     nothing_happened: int = 0
     """Commands so far that did nothing."""
 
     def copy(self) -> Episode:
         """One that can go on without changing this one."""
         return replace(self, trail=self.trail.copy())
+
+    @property
+    def share(self) -> float:
+        """Of the goal's parts, how many are met."""
+        return sum(part.met for part in self.parts) / len(self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +78,9 @@ class ALFWorldEnv(TextEnv):
 
     ## Action
     One command such as `take mug 1 from desk 2`: the last line that is not blank after any `</think>`, inside
-    `<action>...</action>` where there is such a tag. A leading `>` or `Action:` and a final full stop are dropped, upper
-    case and superfluous blanks are forgiven, nothing else. `move mug 1 to desk 2` and `put mug 1 in/on desk 2` are the
-    same. `think: ...`, as in ReAct, is answered `OK.` and costs a turn. Whatever cannot be done is answered
+    `<action>...</action>` where there is such a tag. A leading `>` or `Action:` and a final full stop are dropped,
+    upper case and superfluous blanks are forgiven, nothing else. `move mug 1 to desk 2` and `put mug 1 in/on desk 2`
+    are the same. `think: ...`, as in ReAct, is answered `OK.` and costs a turn. Whatever cannot be done is answered
     `Nothing happens.`, and costs one, too.
 
     ## Reward
@@ -98,7 +107,8 @@ class ALFWorldEnv(TextEnv):
     | `format_error` | `empty_action`, `truncated` | 0 | the reply is blank, or was cut off |
     | `format_error` | `ignored_commands` | 0 | lines before the last one were commands, too; severity `warning` |
     | `invalid_action` | `several_commands` | 0 | one line holds several |
-    | `invalid_action` | `unknown_command`, `malformed_command` | 0 | no command begins so; it does, but goes on otherwise |
+    | `invalid_action` | `unknown_command` | 0 | no command begins so; the form that may be meant |
+    | `invalid_action` | `malformed_command` | 0 | a command begins so, but goes on otherwise; its form |
     | `invalid_action` | `no_such_object` | 0 | no object of this name has been seen; the nearest name that has |
     | `invalid_action` | `no_such_receptacle` | 0 | no receptacle has this name; the nearest one |
     | `invalid_action` | `not_a_receptacle`, `not_an_object` | 0 | an object in place of a receptacle, and the reverse |
@@ -110,10 +120,10 @@ class ALFWorldEnv(TextEnv):
     | `invalid_action` | `already_holding` | 0 | the hand is full, or holds just what it should take or switch on |
     | `invalid_action` | `not_holding` | 0 | the object, or the knife, is not in the hand |
     | `invalid_action` | `cannot_contain` | 0 | `move`: such things do not go there |
-    | `invalid_action` | `wrong_appliance` | 0 | `clean`, `heat`, `cool` with a receptacle that does not; one that does |
+    | `invalid_action` | `wrong_appliance` | 0 | `clean`, `heat`, `cool` with another receptacle; one that does it |
     | `invalid_action` | `cannot_clean`, `cannot_heat`, `cannot_cool` | 0 | the object is nothing to clean, heat, cool |
     | `invalid_action` | `not_here` | 0 | `use`, `slice`: the object is elsewhere |
-    | `invalid_action` | `not_toggleable`, `not_sliceable`, `not_a_knife` | 0 | `use`, `slice`: the wrong kind of thing |
+    | `invalid_action` | `not_toggleable`, `not_sliceable`, `not_a_knife` | 0 | `use`, `slice`: the wrong thing |
     | `invalid_action` | `repeated_command` | 0 | the same command in the same situation; severity `warning` |
     | `hint` | `repeated_state` | 0 | a command led back to an earlier situation; `warning` |
     | `hint` | `no_progress` | 0 | 6 turns, 12, ... without a new situation; `warning` |
@@ -241,7 +251,7 @@ class ALFWorldEnv(TextEnv):
         """Set the game up."""
         game: Game = task.data["game"]
         state = engine.start(game)
-        self._episode = Episode(game, state, trail=Trail({state: -1}))
+        self._episode = Episode(game, state, state, conditions(game, state), Trail({state: -1}))
 
     def grade(self, task: Task, action: Action, turn: int) -> Verdict:
         """Carry out the command."""
@@ -257,10 +267,9 @@ class ALFWorldEnv(TextEnv):
             if ran and outcome.command is not None:
                 episode.seen = see(game, after, episode.seen, outcome.command)
         episode.nothing_happened += not ran
-        won = engine.won(game, episode.state)
-        items = [] if won else self._items(episode, before, reply, ran, turn)
-        if won:
-            episode.trail.been_before(episode.state, turn)
+        parts, episode.parts = episode.parts, conditions(game, episode.state)
+        won = episode.won = engine.won(game, episode.state)
+        items = [] if won else self._items(episode, before, parts, reply, ran, turn)
         shown = [text, *(entry["text"] for entry in items if entry["visibility"] == "policy")]
         observation = "\n".join(shown)
         if not won and turn + 1 < self.max_turns and self.admissible:
@@ -269,7 +278,7 @@ class ALFWorldEnv(TextEnv):
             float(won),
             items,
             success=won,
-            metrics={"goal_condition_success_rate": _share(episode), "nothing_happened": episode.nothing_happened},
+            metrics={"goal_condition_success_rate": episode.share, "nothing_happened": episode.nothing_happened},
             observation=observation,
         )
 
@@ -279,12 +288,12 @@ class ALFWorldEnv(TextEnv):
         game, state = episode.game, episode.state
         plan = self.expert_plan() if self.expert else None
         return {
-            "admissible_commands": list(engine.admissible(game, state, self.dialect)),
-            "won": engine.won(game, state),
-            "goal_condition_success_rate": _share(episode),
+            "admissible_commands": engine.admissible(game, state, self.dialect),
+            "won": episode.won,
+            "goal_condition_success_rate": episode.share,
             "task_type": game.task_type,
             "goal": game.goal_text,
-            "state_key": hashlib.blake2b(repr(tuple(state)).encode("ascii"), digest_size=12).hexdigest(),
+            "state_key": state_key(state, episode.first),
             "expert_action": plan[0] if plan else None,
             "expert_plan": plan,
             "plan_distance": None if plan is None else len(plan),
@@ -332,7 +341,9 @@ class ALFWorldEnv(TextEnv):
     def _listed(self, commands: list[str]) -> str:
         return _LIST + "\n".join(command for command in commands if command != "help") if self.admissible else ""
 
-    def _items(self, episode: Episode, before: State, reply: Reply, ran: bool, turn: int) -> list[Item]:
+    def _items(
+        self, episode: Episode, before: State, parts: Sequence[Condition], reply: Reply, ran: bool, turn: int
+    ) -> list[Item]:
         """What is to be said of a turn that did not win."""
         game, state, span, to = episode.game, episode.state, reply.span, self._to
         found: list[Item] = []
@@ -350,14 +361,13 @@ class ALFWorldEnv(TextEnv):
         found += notes.stalled(episode.trail.stalled, to)
         last = turn + 1 >= self.max_turns
         if self.leak_level >= 1:
-            parts = conditions(game, state)
-            found += notes.goal_progress(conditions(game, before), parts)
-            found += [notes.open_conditions(parts)] if last else []
+            found += notes.goal_progress(parts, episode.parts)
+            found += [notes.open_conditions(episode.parts)] if last else []
         if self.leak_level >= 2:
             found += self._planned(episode, before, reply.command)
-            found += [notes.target_was(targets(game, engine.start(game)))] if last else []
+            found += [notes.target_was(targets(game, episode.first))] if last else []
         if self.leak_level >= 3 and last:
-            plan = planner.plan(game, engine.start(game), self.dialect)
+            plan = planner.plan(game, episode.first, self.dialect)
             found += [notes.expected_plan(plan)] if plan else []
         return found
 
@@ -373,8 +383,3 @@ class ALFWorldEnv(TextEnv):
             given = asked is not None and engine.phrase(episode.game, asked, self.dialect)
             found.append(notes.expected(given or plan[0], given=bool(given)))
         return found
-
-
-def _share(episode: Episode) -> float:
-    met, total = engine.goal_conditions(episode.game, episode.state)
-    return met / total

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rfenvs.envs.alfworld.engine import State
-from rfenvs.envs.alfworld.game import TASK_TYPES, Game, members
+from rfenvs.envs.alfworld.game import TASK_TYPES, Game, Goal, members
+from rfenvs.envs.alfworld.lookup import lookup
 
 PICK, LOOK, CLEAN, HEAT, COOL, TWO = TASK_TYPES
 STALLED = 6
@@ -21,56 +24,74 @@ class Condition(NamedTuple):
     met: bool
 
 
-def conditions(game: Game, state: State) -> list[Condition]:
+def conditions(game: Game, state: State) -> tuple[Condition, ...]:
     """The parts of the goal, each met or not; `engine.goal_conditions` counts them."""
-    goal = game.goal
-    thing, place = goal.object_type.lower(), goal.receptacle_type.lower()
-    targets = _of_type(game.object_types, thing)
-    held = targets & 1 << state.hand if state.hand >= 0 else 0
+    find, type = lookup(game), game.task_type
+    names = _names(game.goal)
+    held = find.targets & 1 << state.hand if state.hand >= 0 else 0
+    if type == LOOK:
+        lit = find.lamps & state.used
+        return _pair(names, (bool(held), any(state.contents[r] & lit for r in find.here[state.location])))
+    placed = [bits for r in find.places if (bits := state.contents[r] & find.targets)]
+    touched = bool(held or placed)
+    if type == PICK:
+        return _pair(names, (touched, bool(placed)))
+    if type == TWO:
+        both = any(bits & (bits - 1) for bits in placed)
+        return _pair(names, (touched, bool(placed), both or any(held & ~bits for bits in placed), both))
+    if type == CLEAN:
+        done = game.cleanable & state.clean
+    elif type == HEAT:
+        done = game.heatable & state.hot
+    else:
+        done = game.coolable & state.cool
+    return _pair(names, (touched, bool(find.targets & done), any(bits & done for bits in placed)))
+
+
+def _pair(names: tuple[str, ...], met: tuple[bool, ...]) -> tuple[Condition, ...]:
+    return tuple(map(Condition, names, met))
+
+
+@functools.lru_cache(maxsize=1024)
+def _names(goal: Goal) -> tuple[str, ...]:
+    thing, place, lamp = goal.object_type.lower(), goal.receptacle_type.lower(), goal.lamp_type.lower()
     if goal.task_type == LOOK:
-        lamp = goal.lamp_type.lower()
-        lit = _of_type(game.object_types, lamp) & game.toggleable & state.used
-        here = [r for r, location in enumerate(game.receptacle_location) if location == state.location]
-        on = any(state.contents[r] & lit for r in here)
-        return [Condition(f"a {thing} is held", bool(held)), Condition(f"a lit {lamp} is where the agent stands", on)]
-    placed = [state.contents[r] & targets for r in members(_of_type(game.receptacle_types, place))]
-    held_or_placed = bool(held or any(placed))
-    if goal.task_type == TWO:
-        most = max((bits.bit_count() for bits in placed), default=0)
-        second = most >= 2 or any(bits and held & ~bits for bits in placed)
-        return [
-            Condition(f"a {thing} is held or in place", held_or_placed),
-            Condition(f"a {thing} is in or on a {place}", most >= 1),
-            Condition(f"a second {thing} is held or in the same place", second),
-            Condition(f"a second {thing} is in or on the same {place}", most >= 2),
-        ]
-    found = [Condition(f"a {thing} is held or in place", held_or_placed)]
+        return f"a {thing} is held", f"a lit {lamp} is where the agent stands"
+    first = f"a {thing} is held or in place"
     if goal.task_type == PICK:
-        return [*found, Condition(f"a {thing} is in or on a {place}", any(placed))]
-    word, done = {
-        CLEAN: ("clean", game.cleanable & state.clean),
-        HEAT: ("hot", game.heatable & state.hot),
-        COOL: ("cool", game.coolable & state.cool),
-    }[goal.task_type]
-    return [
-        *found,
-        Condition(f"a {thing} is {word}", bool(targets & done)),
-        Condition(f"a {word} {thing} is in or on a {place}", any(bits & done for bits in placed)),
-    ]
+        return first, f"a {thing} is in or on a {place}"
+    if goal.task_type == TWO:
+        second = f"a second {thing} is held or in the same place"
+        return first, f"a {thing} is in or on a {place}", second, f"a second {thing} is in or on the same {place}"
+    word = {CLEAN: "clean", HEAT: "hot", COOL: "cool"}[goal.task_type]
+    return first, f"a {thing} is {word}", f"a {word} {thing} is in or on a {place}"
 
 
 def targets(game: Game, state: State) -> list[tuple[str, str]]:
     """The objects that the goal is about, its lamps too, each with the receptacle where it is, or "your hand"."""
-    wanted = _of_type(game.object_types, game.goal.object_type) | _of_type(game.object_types, game.goal.lamp_type)
     found = []
-    for o in members(wanted):
+    for o in members(lookup(game).targets | lookup(game).lamps):
         places = [game.receptacle_names[r] for r, bits in enumerate(state.contents) if bits >> o & 1]
         found.append((game.object_names[o], "your hand" if o == state.hand else places[0] if places else "nowhere"))
     return found
 
 
-def _of_type(types: tuple[str, ...], wanted: str) -> int:
-    return sum(1 << i for i, type in enumerate(types) if type.lower() == wanted.lower())
+def state_key(state: State, first: State) -> str:
+    """A hash of 24 hexadecimal digits by which states of one game can be compared.
+
+    Args:
+        state: Any state of the game.
+        first: The game's first one: only what differs from it is hashed, which is quick.
+    """
+    text = repr(
+        [
+            [(i, now) for i, (now, then) in enumerate(zip(part, other, strict=True)) if now != then]
+            if isinstance(part, tuple) and isinstance(other, tuple)
+            else part
+            for part, other in zip(state, first, strict=True)
+        ]
+    )
+    return hashlib.blake2b(text.encode("ascii"), digest_size=12).hexdigest()
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ Code = Literal[
 ]  # fmt: skip
 """Every reason; the table in `ALFWorldEnv` says when each is given."""
 
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What the observations of an episode have shown, as masks."""
@@ -101,9 +102,9 @@ _FORMS: Final[dict[str, tuple[engine.Kind, str, tuple[str, ...]]]] = {
 }
 _SYNONYMS: Final = {
     "walk": "go", "enter": "go", "goto": "go", "navigate": "go", "head": "go", "get": "take", "grab": "take",
-    "pick": "take", "place": "move", "drop": "move", "insert": "move", "wash": "clean", "rinse": "clean", "warm": "heat",
-    "microwave": "heat", "cook": "heat", "chill": "cool", "refrigerate": "cool", "turn": "use", "switch": "use",
-    "toggle": "use", "cut": "slice", "inspect": "examine", "check": "examine", "shut": "close",
+    "pick": "take", "place": "move", "drop": "move", "insert": "move", "wash": "clean", "rinse": "clean",
+    "warm": "heat", "microwave": "heat", "cook": "heat", "chill": "cool", "refrigerate": "cool", "turn": "use",
+    "switch": "use", "toggle": "use", "cut": "slice", "inspect": "examine", "check": "examine", "shut": "close",
 }  # fmt: skip
 _QUOTED: Final = 60
 _JOINTS: Final = re.compile(r"\s*(?:[,;]\s*(?:and\s+)?(?:then\s+)?|\.\s+|\band\s+then\s+|\bthen\s+|\band\s+)")
@@ -234,7 +235,9 @@ def _why(game: Game, state: State, seen: Seen, command: Command) -> Reason:
         if held:
             said = f"You hold {held}, and there is room for one object in your hand: put it somewhere first."
             return reason("already_holding", said)
-        return reason("wrong_place", f"{thing} is not in or on {place}. {_whereabouts(game, state, seen, thing)}".rstrip())
+        return reason(
+            "wrong_place", f"{thing} is not in or on {place}. {_whereabouts(game, state, seen, thing)}".rstrip()
+        )
     if kind == "slice":
         knife = game.object_names[tool]
         if tool != state.hand:

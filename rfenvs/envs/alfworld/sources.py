@@ -7,7 +7,7 @@ import functools
 import os
 import threading
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 from rfenvs.dataset_spec import DATA_DIR
 from rfenvs.envs.alfworld import files, generator
@@ -105,7 +105,7 @@ class Official:
 
     source = "file"
 
-    def __init__(self, path: Path, split: Split, types: tuple[TaskType, ...]) -> None:
+    def __init__(self, path: Path, split: str, types: tuple[TaskType, ...]) -> None:
         rows = files.read_games(path, None, types).rows
         self._rows = [row for row in rows if row.split in (split, "")]
         if not self._rows:
@@ -129,7 +129,7 @@ class Official:
         return self._indices[id]
 
 
-def games(data: str | None, split: Split, types: tuple[TaskType, ...], difficulty: Difficulty) -> Games:
+def games(data: str | None, split: str, types: tuple[TaskType, ...], difficulty: Difficulty) -> Games:
     """The games that the arguments of the environment ask for. Files are looked at once a process.
 
     Raises:
@@ -137,7 +137,7 @@ def games(data: str | None, split: Split, types: tuple[TaskType, ...], difficult
         DataError: There are no such games in it.
     """
     if data is None or data == GENERATED:
-        return _generator(split, types, difficulty)
+        return _generator(cast(Split, split), types, difficulty)
     path = official_folder() if data == OFFICIAL else Path(data)
     with _lock:
         return _read(path, split, types)
@@ -163,7 +163,7 @@ def official_folder() -> Path:
         if place.is_dir():
             return place
     raise FileNotFoundError(
-        f"data={OFFICIAL!r}: no ALFWorld games in {', '.join(map(str, places))}. Get them with `pip install alfworld` and "
-        f"`alfworld-download`, or give data=<path>, or set {DATA_DIR} to a folder that holds alfworld/json_2.1.1; "
+        f"data={OFFICIAL!r}: no ALFWorld games in {', '.join(map(str, places))}. Get them with `pip install alfworld` "
+        f"and `alfworld-download`, or give data=<path>, or set {DATA_DIR} to a folder that holds alfworld/json_2.1.1; "
         f"data={GENERATED!r} needs none."
     )
