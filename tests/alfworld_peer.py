@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 
@@ -34,8 +35,8 @@ def main() -> None:
     from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
     from textworld.envs.pddl import PddlEnv
 
-    folder = os.path.join(os.path.dirname(alfworld.__file__), "data")
-    texts = [open(os.path.join(folder, name), encoding="utf-8").read() for name in ("alfred.pddl", "alfred.twl2")]
+    folder = Path(alfworld.__file__).parent / "data"
+    texts = [(folder / name).read_text(encoding="utf-8") for name in ("alfred.pddl", "alfred.twl2")]
     env: Any = None
     for line in sys.stdin:
         asked = json.loads(line)
