@@ -59,6 +59,23 @@ SENTENCES = (
 )
 
 
+FETCH_MUG = "go to countertop 1, take mug 1 from countertop 1"
+HEAT = "go to microwave 1, heat {} with microwave 1"
+COOL = "go to fridge 1, cool {} with fridge 1"
+CLEAN = "go to sinkbasin 1, clean {} with sinkbasin 1"
+
+# Commands that win each task, separated by commas.
+WINS = {
+    0: "go to shelf 2, take egg 1 from shelf 2, go to drawer 1, open drawer 1, move egg 1 to drawer 1",
+    1: "go to shelf 2, take egg 1 from shelf 2, go to drawer 1, use desklamp 1",
+    2: f"go to shelf 2, take bowl 1 from shelf 2, {CLEAN.format('bowl 1')}, go to shelf 1, move bowl 1 to shelf 1",
+    3: "go to countertop 1, take apple 2 from countertop 1, go to microwave 1, heat apple 2 with microwave 1, "
+    "go to countertop 1, move apple 2 to countertop 1",
+    4: f"{FETCH_MUG}, {COOL.format('mug 1')}, go to countertop 1, move mug 1 to countertop 1",
+    5: f"{FETCH_MUG}, move mug 1 to shelf 1, take mug 2 from countertop 1, move mug 2 to shelf 1",
+}
+
+
 def kitchen(task: int = 0) -> Game:
     """The kitchen with the goal of one of the six task types."""
     facts = ["atLocation agent1 loc_bar_9", "inReceptacleObject Egg_bar_1 Bowl_bar_1"]

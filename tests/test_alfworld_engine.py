@@ -36,7 +36,7 @@ from rfenvs.envs.alfworld.files import Games, read_games, to_row
 from rfenvs.envs.alfworld.game import TASK_TYPES, Game, display_names, mask
 from rfenvs.envs.alfworld.pddl import parse_problem, write_problem
 from rfenvs.rows import DataError
-from tests.alfworld_games import DATA, MISSING, expert_lists, kitchen
+from tests.alfworld_games import CLEAN, COOL, DATA, FETCH_MUG, HEAT, MISSING, WINS, expert_lists, kitchen
 
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=MISSING)
 
@@ -163,11 +163,7 @@ def test_commands_are_sorted_and_complete() -> None:
     ]
 
 
-FETCH_MUG = "go to countertop 1, take mug 1 from countertop 1"
 FETCH_APPLE = "go to fridge 1, open fridge 1, take apple 1 from fridge 1"
-HEAT = "go to microwave 1, heat {} with microwave 1"
-COOL = "go to fridge 1, cool {} with fridge 1"
-CLEAN = "go to sinkbasin 1, clean {} with sinkbasin 1"
 
 
 @pytest.mark.parametrize(
@@ -263,15 +259,6 @@ def test_the_older_wording() -> None:
     assert "put mug 1 in/on shelf 1" in admissible(game, state, "alfworld-0.3")
 
 
-WINS = {
-    0: "go to shelf 2, take egg 1 from shelf 2, go to drawer 1, open drawer 1, move egg 1 to drawer 1",
-    1: "go to shelf 2, take egg 1 from shelf 2, go to drawer 1, use desklamp 1",
-    2: f"go to shelf 2, take bowl 1 from shelf 2, {CLEAN.format('bowl 1')}, go to shelf 1, move bowl 1 to shelf 1",
-    3: "go to countertop 1, take apple 2 from countertop 1, go to microwave 1, heat apple 2 with microwave 1, "
-    "go to countertop 1, move apple 2 to countertop 1",
-    4: f"{FETCH_MUG}, {COOL.format('mug 1')}, go to countertop 1, move mug 1 to countertop 1",
-    5: f"{FETCH_MUG}, move mug 1 to shelf 1, take mug 2 from countertop 1, move mug 2 to shelf 1",
-}
 PROGRESS = {
     0: [0, 0, 1, 1, 1, 2],
     1: [0, 0, 1, 1, 2],
