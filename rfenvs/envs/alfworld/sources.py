@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import functools
 import os
-import threading
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -18,7 +17,6 @@ from rfenvs.tasks import digest
 
 GENERATED, OFFICIAL = "generated", "official"
 _SHORT = dict(zip(("pick", "look", "clean", "heat", "cool", "two"), TASK_TYPES, strict=True))
-_lock = threading.Lock()
 
 
 class Games(Protocol):
@@ -139,8 +137,7 @@ def games(data: str | None, split: str, types: tuple[TaskType, ...], difficulty:
     if data is None or data == GENERATED:
         return _generator(cast(Split, split), types, difficulty)
     path = official_folder() if data == OFFICIAL else Path(data)
-    with _lock:
-        return _read(path, split, types)
+    return _read(path, split, types)
 
 
 _generator = functools.lru_cache(maxsize=64)(Generated)
