@@ -36,10 +36,12 @@ class Sample:
     teacher_messages: list[Message] | None = None
     """What the teacher sees instead of ``messages``; None: this sample is not taught."""
     teacher_ids: list[int] | None = None
+    label: str | None = None
+    """A judge's word on this turn: ``"skip"``, ``"weak"`` or ``"strong"``; None: not judged."""
 
 
 def samples_of(groups: Sequence[Group]) -> list[Sample]:
-    """Every turn of every scored trajectory."""
+    """Every turn of every scored trajectory in which the policy acted."""
     return [
         Sample(
             turn.prompt_ids,
@@ -57,7 +59,22 @@ def samples_of(groups: Sequence[Group]) -> list[Sample]:
         for a, trajectory in enumerate(group.trajectories)
         if trajectory.scored
         for t, turn in enumerate(trajectory.turns)
+        if turn.source == "policy"
     ]
+
+
+@dataclass
+class Reading:
+    """What the teacher's distribution says at each token, [N] each, NaN (``agrees``: False) where nothing is taught."""
+
+    logprob: Tensor
+    """Of the sampled token, nats."""
+    entropy: Tensor
+    """Nats."""
+    confidence: Tensor
+    """Probability of the teacher's likeliest token, max_v q(v)."""
+    agrees: Tensor
+    """Bool: the sampled token is the teacher's likeliest."""
 
 
 @dataclass
@@ -69,10 +86,12 @@ class Batch:
     """[samples] group-relative advantage of each sample's trajectory."""
     teacher: TeacherLogits | None = None
     """The teacher's hidden states for the tokens of the taught samples."""
-    teacher_entropy: Tensor | None = None
-    """[N] entropy of the teacher in nats, NaN at tokens that are not taught; present where a recipe asks for it."""
+    reading: Reading | None = None
+    """The teacher at the sampled tokens; present where a recipe asks for it (``reads_teacher``)."""
     old_logprobs: Tensor | None = None
     """[N] log-probabilities before the first of several optimiser steps on the same rollouts."""
+    log: dict[str, float] = field(default_factory=dict)
+    """Numbers that a recipe wants in the metrics of the step."""
 
     def __post_init__(self) -> None:
         lengths = torch.tensor([len(s.action_ids) for s in self.samples], dtype=torch.long)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +14,11 @@ import rfenvs
 from agents.chat import Chat
 from agents.engines.base import Completion, Engine, Sampling
 from agents.errors import SetupError
-from agents.trajectory import Group, Message, Trajectory, Turn
+from agents.trajectory import STATE_KEYS, Group, Message, Trajectory, Turn
 from sandboxes import SandboxUnavailable
+
+Expert = Callable[[list[list[int]], int], list[Completion]]
+"""From prompts and a seed to one completion of each, by another model than the policy."""
 
 
 class Environments:
@@ -95,12 +98,34 @@ def task_order(num_tasks: int, seed: int, start: int, count: int) -> list[int]:
     return indices
 
 
+@dataclass(frozen=True)
+class Drive:
+    """Who acts at each turn, and how far episodes go: the states that a method trains on.
+
+    The expert is the environment's planner (``info["expert_action"]``), or ``expert``, a model.
+    """
+
+    expert_share: float = 0.0
+    """Probability that a turn is the expert's (DAgger's beta); drawn turn by turn."""
+    student_turns: int | None = None
+    """The policy's turns before an episode is cut (TCOD, front to back); None: as many as the environment gives."""
+    last_turns: int | None = None
+    """Replay the expert's plan until it has so many actions left, then let the policy act (TCOD, back to front)."""
+    advise: bool = False
+    """Have the expert name its action at every turn (`Turn.advice`)."""
+    expert: Expert | None = None
+    """Answers prompts in the environment's planner's stead."""
+
+
 @dataclass
 class _Episode:
     env: gymnasium.Env[str, str]
     messages: list[Message]
     prompt_ids: list[int]
     task: dict[str, Any]
+    state: dict[str, Any]
+    prefix: int = 0
+    new_messages: int = 0
     trajectory: Trajectory = field(default_factory=lambda: Trajectory([]))
     running: bool = True
 
@@ -113,6 +138,7 @@ def rollout(
     attempts: int,
     sampling: Sampling,
     seed: int,
+    drive: Drive | None = None,
 ) -> list[Group]:
     """``attempts`` episodes of each task, as one group a task, in the order of ``tasks``.
 
@@ -145,7 +171,11 @@ def _start(chat: Chat, environments: Environments, env: gymnasium.Env[str, str],
     observation, info = environments.start(env, task)
     messages = list(info.get("messages") or [{"role": "user", "content": str(observation)}])
     described = dict(info.get("task") or {"id": str(task), "index": task})
-    return _Episode(env, messages, chat.encode(messages), described)
+    return _Episode(env, messages, chat.encode(messages), described, _state(info), new_messages=len(messages))
+
+
+def _state(info: dict[str, Any]) -> dict[str, Any]:
+    return {key: info[key] for key in STATE_KEYS if key in info}
 
 
 def _act(chat: Chat, episode: _Episode, completion: Completion) -> None:
@@ -163,7 +193,12 @@ def _act(chat: Chat, episode: _Episode, completion: Completion) -> None:
         float(reward),
         list(info.get("feedback") or []),
         completion.finish_reason,
+        prefix=episode.prefix,
+        new_messages=episode.new_messages,
+        before=episode.state,
+        after=_state(info),
     )
+    episode.state = turn.after
     trajectory = episode.trajectory
     trajectory.turns.append(turn)
     trajectory.scored = bool(info.get("scored", True))
@@ -177,3 +212,4 @@ def _act(chat: Chat, episode: _Episode, completion: Completion) -> None:
     episode.prompt_ids = before + bridge
     assert episode.prompt_ids[: len(before)] == before, "a turn must extend what the policy saw and sampled"
     episode.messages = [*episode.messages, {"role": "assistant", "content": text}, *new]
+    episode.prefix, episode.new_messages = len(before), len(new)

@@ -14,6 +14,9 @@ from typing import Any
 Message = dict[str, str]
 """A chat message: ``{"role": "system" | "user" | "assistant" | "tool", "content": str}``."""
 
+STATE_KEYS = ("state_key", "admissible_commands", "expert_action", "expert_plan", "plan_distance", "won")
+"""What an environment may tell trusted code about its state, in ``info``; never shown to the policy."""
+
 
 @dataclass
 class Turn:
@@ -37,6 +40,18 @@ class Turn:
     """Feedback items that followed this action (`rfenvs.FEEDBACK_SCHEMA`)."""
     finish_reason: str = "stop"
     """``"stop"``: a stop token was sampled; ``"length"``: the token budget ran out."""
+    source: str = "policy"
+    """Who acted: ``"policy"``; or ``"expert"``, whose ids were not sampled, so that ``logprobs`` is empty."""
+    prefix: int = 0
+    """``prompt_ids[:prefix]`` is the turn before, prompt and action, exactly; 0 where the row starts anew."""
+    new_messages: int = 0
+    """The last so many of ``messages`` came after the action before: they are ``prompt_ids[prefix:]``."""
+    before: dict[str, Any] = field(default_factory=dict)
+    """State of the environment when this action was chosen: those of `STATE_KEYS` that it tells."""
+    after: dict[str, Any] = field(default_factory=dict)
+    """The same, after it."""
+    advice: str | None = None
+    """The expert's action at this turn, where the rollout asked for it (`agents.rollout.Drive.advise`)."""
 
 
 @dataclass

@@ -12,7 +12,7 @@ from agents import recipes
 from agents.batch import Batch, Sample
 from agents.engines.hf import HFEngine
 from agents.losses.divergence import divergence
-from agents.teachers.teacher import Teacher, TeacherSettings, teacher_entropy
+from agents.teachers.teacher import Teacher, TeacherSettings, read_teacher
 from agents.training.learner import Learner, OptimSettings
 
 HEADER = [1, 50, 51, 52, 53, 54]
@@ -49,9 +49,7 @@ def make_batch(teacher: Teacher | None = None, temperature: float = 1.0) -> Batc
     if teacher is not None:
         taught = [(s.teacher_ids, s.action_ids) for s in samples if s.teacher_ids]
         batch.teacher = teacher.logits(taught, temperature)
-        entropy = torch.full((len(batch.targets),), math.nan)
-        entropy[batch.per_token(batch.taught)] = teacher_entropy(batch.teacher)
-        batch.teacher_entropy = entropy
+        batch.reading = read_teacher(batch)
     return batch
 
 

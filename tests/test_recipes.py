@@ -71,7 +71,7 @@ def test_srpo_routes_every_token_once_under_one_denominator(engine):
     assert torch.allclose(policy.coefficients[~routed], torch.tensor(1 / n))
     # weights have mean 1 over the routed tokens, and fall with the teacher's entropy
     assert float(distil.coefficients.sum()) == pytest.approx(float(routed.sum()) / n, rel=1e-5)
-    entropy, weight = batch.teacher_entropy[routed], distil.coefficients[routed] * n
+    entropy, weight = batch.reading.entropy[routed], distil.coefficients[routed] * n
     assert torch.allclose(
         weight.log() + 2.0 * entropy, (weight.log() + 2.0 * entropy)[0].expand(len(weight)), atol=1e-4
     )

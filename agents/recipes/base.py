@@ -12,11 +12,13 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from agents.advantages import group_advantages
 from agents.batch import Batch, Sample, samples_of
 from agents.chat import Chat
 from agents.losses.terms import Term
+from agents.rollout import Drive
 from agents.teachers.contexts import Context
-from agents.teachers.teacher import TeacherSettings
+from agents.teachers.teacher import Teacher, TeacherSettings
 from agents.trajectory import Group
 
 
@@ -31,9 +33,22 @@ class Recipe(BaseModel):
 
     normalise_advantages: bool = Field(False, description="divide group advantages by their standard deviation")
 
+    def drive(self, step: int) -> Drive:
+        """Who acts, and how far, in the rollout of training step ``step`` (from 0); by default the policy alone."""
+        return Drive()
+
     def samples(self, groups: Sequence[Group], chat: Chat) -> list[Sample]:
         """The sequences to train on; by default every turn of every scored trajectory."""
         return samples_of(groups)
+
+    def advantages(self, groups: Sequence[Group]) -> dict[tuple[int, int, int], float]:
+        """Advantage of each turn of each scored trajectory, by (group, attempt, turn); by default the trajectory's."""
+        whole = group_advantages(groups, self.normalise_advantages)
+        return {
+            (g, a, t): advantage
+            for (g, a), advantage in whole.items()
+            for t in range(len(groups[g].trajectories[a].turns))
+        }
 
     @abstractmethod
     def terms(self, batch: Batch) -> list[Term]:
@@ -51,4 +66,8 @@ class TaughtRecipe(Recipe):
     top_k: int = Field(100, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
     tail: bool = Field(True, description="with top_k: one bucket for the rest, instead of renormalising")
     is_clip: float = Field(2.0, gt=0, description="cap of the importance weights")
-    needs_teacher_entropy: ClassVar[bool] = False
+    reads_teacher: ClassVar[bool] = False
+    """Whether `terms` looks at ``batch.reading``."""
+
+    def annotate(self, samples: Sequence[Sample], groups: Sequence[Group], teacher: Teacher, chat: Chat) -> None:
+        """Look at the turns before anything is scored, and label them in place; by default nothing."""

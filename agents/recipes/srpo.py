@@ -27,7 +27,7 @@ class SRPO(TaughtRecipe):
 
     name: ClassVar[str] = "srpo"
     run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5, "warmup_steps": 10}}
-    needs_teacher_entropy: ClassVar[bool] = True
+    reads_teacher: ClassVar[bool] = True
 
     beta: float = Field(1.0, ge=0, description="how strongly an uncertain teacher is muted")
     clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio")
@@ -40,8 +40,8 @@ class SRPO(TaughtRecipe):
         n = len(batch.targets)
         weights = torch.zeros(n)
         if routed.any():
-            assert batch.teacher_entropy is not None
-            trust = torch.exp(-self.beta * batch.teacher_entropy[routed])
+            assert batch.reading is not None
+            trust = torch.exp(-self.beta * batch.reading.entropy[routed])
             weights[routed] = trust / trust.mean()
         distil = token_mean(routed.float(), weights, denominator=n)
         policy = token_mean((~routed).float(), denominator=n)

@@ -13,6 +13,7 @@ EMA step of 0.01 is rounded away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -21,6 +22,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from agents.batch import Batch, Reading
 from agents.engines.hf import HFEngine, Scored
 from agents.losses.fused import Head, fused_loss
 from agents.losses.fused import Teacher as TeacherLogits
@@ -118,9 +120,21 @@ class Teacher:
 
 
 @torch.no_grad()
-def teacher_entropy(logits: TeacherLogits) -> Tensor:
-    """[rows] entropy of the teacher in nats, one entry for each taught token."""
-    _, hidden, head = logits.parts[0]
-    targets = torch.zeros(len(hidden), dtype=torch.long, device=hidden.device)
-    _, stats = fused_loss(hidden, head, targets, [], teacher=logits)
-    return stats.teacher_entropy.float().cpu()
+def read_teacher(batch: Batch) -> Reading:
+    """What ``batch.teacher`` says at the tokens of the taught samples."""
+    assert batch.teacher is not None
+    taught = batch.per_token(batch.taught)
+    _, hidden, head = batch.teacher.parts[0]
+    targets = batch.targets[taught].to(hidden.device)
+    _, stats = fused_loss(hidden, head, targets, [], teacher=batch.teacher, top=1)
+    assert stats.top_ids is not None
+    assert stats.top_teacher is not None
+    agrees = torch.zeros(len(taught), dtype=torch.bool)
+    agrees[taught] = (stats.top_ids[:, 0] == targets).cpu()
+
+    def spread(values: Tensor) -> Tensor:
+        whole = torch.full((len(taught),), math.nan)
+        whole[taught] = values.float().cpu()
+        return whole
+
+    return Reading(spread(stats.teacher_logp), spread(stats.teacher_entropy), spread(stats.top_teacher[:, 0]), agrees)

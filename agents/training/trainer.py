@@ -25,7 +25,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.advantages import group_advantages
 from agents.batch import Batch, Sample
 from agents.config import TrainConfig
 from agents.engines.hf import HFEngine
@@ -37,7 +36,7 @@ from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_
 from agents.report.trackers import make_trackers
 from agents.rollout import Environments, rollout, task_order
 from agents.teachers.contexts import add_contexts
-from agents.teachers.teacher import Teacher, teacher_entropy
+from agents.teachers.teacher import Teacher, read_teacher
 from agents.traces import attempt_row
 from agents.training import checkpoints
 from agents.training.alarms import alarms, repetition
@@ -175,12 +174,15 @@ class Trainer:
             config.batch.attempts,
             config.sampling,
             seed,
+            drive=recipe.drive(step),
         )
         samples = recipe.samples(groups, self.engine.chat)
         overlong = 0
         if isinstance(recipe, TaughtRecipe):
             limit = self.engine.context_length
             overlong = add_contexts(recipe.context, samples, groups, self.engine.chat, limit, f"{config.seed}:{step}")
+            if self.teacher:
+                recipe.annotate(samples, groups, self.teacher, self.engine.chat)
         results = self._learn(samples, groups) if samples else []
         if self.teacher and any(result.stepped for _, result in results):
             self.teacher.update()
@@ -192,11 +194,11 @@ class Trainer:
 
     def _learn(self, samples: list[Sample], groups: Sequence[Group]) -> list[tuple[Batch, StepResult]]:
         recipe, parts = self.config.recipe, min(self.config.optim.steps_per_batch, len(samples))
-        advantages = group_advantages(groups, recipe.normalise_advantages)
+        advantages = recipe.advantages(groups)
         size = math.ceil(len(samples) / parts)  # consecutive samples: whole groups where sizes allow
         batches = [Batch(samples[k : k + size]) for k in range(0, len(samples), size)]
         for batch in batches:
-            batch.advantages = torch.tensor([advantages[s.group, s.attempt] for s in batch.samples])
+            batch.advantages = torch.tensor([advantages[s.group, s.attempt, s.turn] for s in batch.samples])
             if len(batches) > 1:
                 batch.old_logprobs = self.learner.logprobs(batch)
         results = []
@@ -205,10 +207,8 @@ class Trainer:
             if self.teacher and taught:
                 items = [(s.teacher_ids or [], s.action_ids) for s in taught]
                 batch.teacher = self.teacher.logits(items, self.config.sampling.temperature)
-                if isinstance(recipe, TaughtRecipe) and recipe.needs_teacher_entropy:
-                    entropy = torch.full((len(batch.targets),), math.nan)
-                    entropy[batch.per_token(batch.taught)] = teacher_entropy(batch.teacher)
-                    batch.teacher_entropy = entropy
+                if isinstance(recipe, TaughtRecipe) and recipe.reads_teacher:
+                    batch.reading = read_teacher(batch)
             top = self.config.record_tokens
             results.append((batch, self.learner.step(batch, recipe.terms(batch), top)))
             batch.teacher = None
@@ -380,6 +380,7 @@ def _metrics(
     gaps = [_finite(r.stats.divergence) for _, r in results if r.stats is not None]
     gap = torch.cat(gaps) if gaps else torch.zeros(0)
     steps = [r for _, r in results]
+    said = {name for batch, _ in results for name in batch.log}
     return {
         "reward": _mean([t.reward for t in scored]),
         "loss": _mean([r.loss for r in steps if r.stepped]),
@@ -398,6 +399,7 @@ def _metrics(
         "grad_norm": _mean([r.grad_norm for r in steps]),
         "lr": steps[-1].lr if steps else None,
         "optimizer_steps": sum(r.stepped for r in steps),
+        **{name: _mean([b.log[name] for b, _ in results if name in b.log]) for name in sorted(said)},
     }
 
 
