@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 import random
@@ -15,8 +16,9 @@ from alfworld_rooms import kitchen
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import rfenvs
+from rfenvs.envs.alfworld import sources
 from rfenvs.envs.alfworld.files import to_row
-from rfenvs.envs.alfworld.game import TASK_TYPES
+from rfenvs.envs.alfworld.game import TASK_TYPES, Game
 from rfenvs.envs.alfworld.pddl import write_problem
 from rfenvs.envs.alfworld.sources import official_folder
 
@@ -84,6 +86,16 @@ def test_a_game_without_a_split_is_in_every_split(tmp_path):
     path = official(tmp_path, split="mine")
     for split in rfenvs.splits(ID):
         assert make(split, data=str(path)).num_tasks(split) == 1
+
+
+def test_only_some_games_are_kept(tmp_path):
+    official(tmp_path)
+    env = make(data=str(tmp_path))
+    env.reset(seed=0)
+    del env
+    sources._parsed.cache_clear()
+    gc.collect()
+    assert not [game for game in gc.get_objects() if isinstance(game, Game) and game.id.endswith("Desk-1/trial_1")]
 
 
 def test_a_missing_split_is_named(tmp_path):

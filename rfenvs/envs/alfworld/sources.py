@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import copy
 import functools
 import os
 from pathlib import Path
@@ -116,7 +117,7 @@ class Official:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Game:
-        return self._rows[index].game()
+        return _parsed(self._rows[index])
 
     def id(self, index: int) -> str:
         """The id of a game, without reading the game."""
@@ -125,6 +126,12 @@ class Official:
     def find(self, id: str) -> int:
         """The index of a game."""
         return self._indices[id]
+
+
+@functools.lru_cache(maxsize=512)
+def _parsed(row: files.GameRow) -> Game:
+    """A row keeps its game for ever, some 0.1 MB each when played; its copy is dropped with the game."""
+    return copy.copy(row).game()
 
 
 def games(data: str | None, split: str, types: tuple[TaskType, ...], difficulty: Difficulty) -> Games:
