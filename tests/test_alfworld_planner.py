@@ -303,6 +303,17 @@ def test_of_two_one_may_be_in_place_already() -> None:
     )
 
 
+def test_one_that_cannot_be_moved_says_where_the_other_goes() -> None:
+    places = [("Shelf", 1), ("Shelf", 2), ("SideTable", 3)]
+    game = make(Goal(TWO, "Mug", "Shelf"), places, [("Mug", [1]), ("Mug", [2])], pickupable=2)
+    assert plans(game) == (
+        "go to sidetable 1",
+        "take mug 1 from sidetable 1",
+        "go to shelf 1",
+        "move mug 1 to shelf 1",
+    )
+
+
 def test_one_on_each_of_two_shelves_is_not_two_in_place() -> None:
     game = make(Goal(TWO, "Mug", "Shelf"), [("Shelf", 1), ("Shelf", 2)], [("Mug", [0]), ("Mug", [1])])
     assert planner.distance(game, engine.start(game)) == 4
