@@ -118,6 +118,7 @@ class TrainConfig(_Settings):
         if self.optim.steps_per_batch > self.batch.tasks * self.batch.attempts:
             raise ValueError("optim.steps_per_batch is more than batch.tasks x batch.attempts samples")
         recipe = self.recipe
+        recipe.check_run(self)
         if isinstance(recipe, TaughtRecipe):
             if recipe.context.reveals and not recipe.context.allow_reference:
                 raise ValueError(

@@ -6,9 +6,10 @@ batch of samples, and returns loss terms: objects with one coefficient a token, 
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +21,9 @@ from agents.rollout import Drive
 from agents.teachers.contexts import Context
 from agents.teachers.teacher import Teacher, TeacherSettings
 from agents.trajectory import Group
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
 
 
 class Recipe(BaseModel):
@@ -37,8 +41,14 @@ class Recipe(BaseModel):
         """Who acts, and how far, in the rollout of training step ``step`` (from 0); by default the policy alone."""
         return Drive()
 
-    def samples(self, groups: Sequence[Group], chat: Chat) -> list[Sample]:
-        """The sequences to train on; by default every turn of every scored trajectory."""
+    def check_run(self, run: TrainConfig) -> None:
+        """Raise `ValueError`, naming both settings, where this method cannot work with the run around it."""
+
+    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize) -> list[Sample]:
+        """The sequences to train on; by default every turn of every scored trajectory in which the policy acted.
+
+        A sequence that the recipe makes itself may have at most ``limit`` tokens, prompt and action together.
+        """
         return samples_of(groups)
 
     def advantages(self, groups: Sequence[Group]) -> dict[tuple[int, int, int], float]:
