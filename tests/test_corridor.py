@@ -35,8 +35,8 @@ def test_useless_moves_have_a_reason_and_the_expected_command_is_marked():
     assert trajectory.turns[1].messages[-1]["content"] == NOTHING
     assert all(set(turn.before) == set(turn.after) == set(STATE_KEYS) for turn in trajectory.turns)
     assert [turn.before["plan_distance"] for turn in trajectory.turns] == [4, 4, 3, 3]
-    quiet = play(CHAT, find(start=0), ["go left"], leak_level=1, expert=False)
-    assert [i["data"]["code"] for i in quiet.turns[0].feedback] == ["wall", "out_of_turns"]
+    quiet = play(CHAT, find(start=0), ["go left"] * 2, leak_level=1, expert=False)
+    assert [i["data"]["code"] for i in quiet.turns[1].feedback] == ["wall", "out_of_turns"]
     assert quiet.turns[0].before["expert_plan"] is None
 
 
