@@ -373,7 +373,7 @@ def _metrics(
     groups: Sequence[Group], samples: Sequence[Sample], results: Sequence[tuple[Batch, StepResult]]
 ) -> dict[str, Any]:
     scored = [t for g in groups for t in g.scored()]
-    turns = [turn for t in scored for turn in t.turns]
+    turns = [turn for t in scored for turn in t.turns if turn.source == "policy"]
     attempts = sum(len(g.trajectories) for g in groups)
     tokens = sum(len(turn.action_ids) for turn in turns)
     flat = sum(len({t.reward for t in g.scored()}) <= 1 for g in groups)
