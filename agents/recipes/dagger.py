@@ -31,7 +31,6 @@ from agents.chat import Chat
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Likelihood, Term
 from agents.recipes.base import Recipe
-from agents.recipes.imitation import answer_ids
 from agents.rollout import Drive
 from agents.teachers.contexts import Context, add_contexts
 from agents.trajectory import Group
@@ -76,7 +75,7 @@ class DAgger(Recipe):
         """The expert's action in every state of every scored trajectory; states where it has none are left out."""
         samples = [
             Sample(
-                turn.prompt_ids, answer_ids(chat, turn.advice), None, turn.messages, turn.advice,
+                turn.prompt_ids, chat.written(turn.advice), None, turn.messages, turn.advice,
                 trajectory.reward, turn.feedback, g, a, t,
             )
             for g, group in enumerate(groups)

@@ -37,7 +37,7 @@ class Imitation(Recipe):
             key = (sample.group, tuple(sample.prompt_ids))
             answer = expected_answer(sample.feedback)
             if answer is not None and (key not in chosen or chosen[key].logprobs is not None):
-                ids = answer_ids(chat, answer)
+                ids = chat.written(answer)
                 if len(sample.prompt_ids) + len(ids) > limit:
                     continue
                 sample.action_ids, sample.text, sample.logprobs = ids, answer, None
@@ -49,8 +49,3 @@ class Imitation(Recipe):
     def terms(self, batch: Batch) -> list[Term]:
         """Negative log-likelihood, mean over tokens."""
         return [Likelihood(token_mean(torch.ones(len(batch.targets))))]
-
-
-def answer_ids(chat: Chat, text: str) -> list[int]:
-    """An action that nobody sampled, as ids: the text as plain characters, and the end of the turn."""
-    return chat.plain(text) + chat.bridge([{"role": "user", "content": "a"}], last_action_id=-1)[:1]
