@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _TABLE = {
     "grpo": "agents.recipes.grpo:GRPO",
     "imitation": "agents.recipes.imitation:Imitation",
+    "opd": "agents.recipes.opd:OPD",
+    "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
     "sdpo": "agents.recipes.sdpo:SDPO",
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
     "sdpo_rich": "agents.recipes.sdpo:SDPORich",
