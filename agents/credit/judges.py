@@ -70,7 +70,8 @@ def by_rule(settings: JudgeSettings, trajectory: Trajectory, t: int) -> Verdict:
     | the state key is unchanged, or one that the episode was in before | weak |
     | anything else | skip |
 
-    Items about the whole episode and references do not count; state keys are used where the environment tells them.
+    Items about the whole episode do not count, nor those above ``settings.leak_level``; state keys are used where the
+    environment tells them.
     """
     turn, level = trajectory.turns[t], settings.leak_level
     items = complaints(turn, level)

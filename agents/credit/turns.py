@@ -19,14 +19,14 @@ _REFUSALS = ("nothing happens", "traceback (most recent call last)")
 
 
 def complaints(turn: Turn, leak_level: int) -> list[dict[str, Any]]:
-    """Feedback items about this one turn, of at most ``leak_level``: the teacher's share, but no reference.
+    """Feedback items about this one turn that the teacher may see, of at most ``leak_level`` (3: references too).
 
     Items about the whole episode, which the last turn happens to carry, are left out.
     """
     return [
         entry
         for entry in visible(turn.feedback, "teacher")
-        if entry.get("scope") != "episode" and entry.get("leak_level", 0) <= leak_level and entry["kind"] != "reference"
+        if entry.get("scope") != "episode" and entry.get("leak_level", 0) <= leak_level
     ]
 
 
