@@ -39,6 +39,8 @@ class Sample:
     teacher_ids: list[int] | None = None
     label: str | None = None
     """A judge's word on this turn: ``"skip"``, ``"weak"`` or ``"strong"``; None: not judged."""
+    label_reason: str = ""
+    """Why, in one line."""
 
 
 def samples_of(groups: Sequence[Group]) -> list[Sample]:

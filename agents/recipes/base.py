@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from agents.advantages import group_advantages
 from agents.batch import Batch, Sample, samples_of
 from agents.chat import Chat
+from agents.credit.intervention import Intervention
 from agents.losses.terms import Term
 from agents.rollout import Drive
 from agents.teachers.contexts import Context
@@ -64,6 +65,10 @@ class Recipe(BaseModel):
     def terms(self, batch: Batch) -> list[Term]:
         """The loss of one optimiser batch."""
 
+    def loss(self, batch: Batch) -> list[Term]:
+        """What the learner minimises: `terms`, and what every recipe of a kind does to them."""
+        return self.terms(batch)
+
 
 class TaughtRecipe(Recipe):
     """A recipe with a self-teacher."""
@@ -76,8 +81,23 @@ class TaughtRecipe(Recipe):
     top_k: int = Field(100, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
     tail: bool = Field(True, description="with top_k: one bucket for the rest, instead of renormalising")
     is_clip: float = Field(2.0, gt=0, description="cap of the importance weights")
+    intervention: Intervention | None = Field(
+        None, description="teach only on the turns that need it, for example '{judge: {kind: rule}}'; null: on all"
+    )
     reads_teacher: ClassVar[bool] = False
     """Whether `terms` looks at ``batch.reading``."""
 
+    @property
+    def needs_reading(self) -> bool:
+        """Whether anything looks at ``batch.reading``."""
+        return self.reads_teacher or (self.intervention is not None and self.intervention.reads_teacher)
+
     def annotate(self, samples: Sequence[Sample], groups: Sequence[Group], teacher: Teacher, chat: Chat) -> None:
-        """Look at the turns before anything is scored, and label them in place; by default nothing."""
+        """Look at the turns before anything is scored, and label them in place where there is an `intervention`."""
+        if self.intervention is not None:
+            self.intervention.annotate(samples, groups, teacher, chat)
+
+    def loss(self, batch: Batch) -> list[Term]:
+        """`terms`, the divergence on the turns that need it where there is an `intervention`."""
+        terms = self.terms(batch)
+        return terms if self.intervention is None else self.intervention.apply(batch, terms)

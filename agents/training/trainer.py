@@ -208,10 +208,10 @@ class Trainer:
             if self.teacher and taught:
                 items = [(s.teacher_ids or [], s.action_ids) for s in taught]
                 batch.teacher = self.teacher.logits(items, self.config.sampling.temperature)
-                if isinstance(recipe, TaughtRecipe) and recipe.reads_teacher:
+                if isinstance(recipe, TaughtRecipe) and recipe.needs_reading:
                     batch.reading = read_teacher(batch)
             top = self.config.record_tokens
-            results.append((batch, self.learner.step(batch, recipe.terms(batch), top)))
+            results.append((batch, self.learner.step(batch, recipe.loss(batch), top)))
             batch.teacher = None
         return results
 
@@ -235,7 +235,8 @@ class Trainer:
             )
         if not any(result.stepped for _, result in results):
             self.console.warn(
-                f"step {step}: nothing to learn from (no successes to compare, no teacher context); weights unchanged"
+                f"step {step}: nothing to learn from (no successes to compare, no teacher context, every turn "
+                "skipped); weights unchanged"
             )
         numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
         for tracker in self.trackers:
@@ -251,6 +252,8 @@ class Trainer:
             for i, sample in enumerate(batch.samples):
                 span = slice(int(batch.offsets[i]), int(batch.offsets[i + 1]))
                 extra: dict[str, Any] = {"teacher_messages": sample.teacher_messages}
+                if sample.label is not None:
+                    extra |= {"label": sample.label, "label_reason": sample.label_reason}
                 recorded = self.config.record_tokens and result.stats is not None and sample.logprobs is not None
                 if recorded and result.stats is not None:
                     extra["tokens"] = _tokens(self.engine, sample.action_ids, result.stats, span)
