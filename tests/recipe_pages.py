@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from agents import recipes
 from agents.config import fields
@@ -22,10 +24,17 @@ def table(name: str) -> str:
     for field, _, default, description in fields(kind):
         if (field, default) not in known:
             lines.append(f"| `recipe.{field}` | {_shown(default)} | {description} |")
-    for section, values in ({} if name == "shared" else kind.run_defaults).items():
-        for field, value in values.items():
-            lines.append(f"| `{section}.{field}` | {_shown(value)} | of the run, as published |")
+    run = {} if name == "shared" else kind.run_defaults
+    lines += [f"| `{field}` | {_shown(value)} | of the run, as published |" for field, value in _flat(run)]
     return "\n".join(lines)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and name != "template":
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def _shown(value: object) -> str:

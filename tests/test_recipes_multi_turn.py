@@ -103,7 +103,7 @@ def test_sod_weights_are_golden():
     expected = [1.0 / total, 1.0 / total, 0.25 / total, 1.2 / total, 1.2 / total]
     assert distil.coefficients.tolist() == pytest.approx(expected, rel=1e-5)
     assert policy.coefficients.tolist() == pytest.approx([0.1] * 5)
-    assert (distil.alpha, distil.top_k) == (1.0, 100)
+    assert (distil.alpha, distil.top_k, distil.form) == (1.0, None, "full")
     assert batch.log["step_divergence"] == pytest.approx((0.5 + 2 + 0.1) / 3)
     assert batch.log["step_weight"] == pytest.approx((1 + 0.25 + 1.2) / 3, rel=1e-5)
 
@@ -316,6 +316,7 @@ def test_imitation_has_one_sequence_for_each_prompt(engine):
         ({"recipe": "grpo", "batch": {"attempts": 1}}, ["recipe=grpo", "batch.attempts"]),
         ({"recipe": "gigpo", "batch": {"attempts": 1}}, ["recipe=gigpo", "batch.attempts"]),
         ({"recipe": "sod", "batch": {"attempts": 1}}, ["recipe.policy_weight=1", "batch.attempts"]),
+        ({"recipe": {"name": "sod", "intervention": {}}}, ["recipe.intervention", "recipe=sod"]),
     ],
 )
 def test_impossible_settings_are_refused_by_name(settings: dict[str, Any], names: list[str]):

@@ -47,7 +47,7 @@ class DAgger(Recipe):
     beta_floor: float = Field(0.6, ge=0, le=1, description="where it stops falling")
     iteration_steps: int = Field(32, ge=1, description="training steps of an iteration: 512 episodes of 16 a step")
     hinted: float = Field(0.0, ge=0, le=1, description="share of samples whose prompt holds the teacher's context")
-    context: Context = Context(sources=["expected"], wording="turn", allow_reference=True)
+    context: Context = Context(sources=["plan"], wording="turn", allow_reference=True)
 
     @model_validator(mode="after")
     def _falls(self) -> DAgger:

@@ -11,9 +11,9 @@ The product telescopes: w_k = min((d_1 + eps) / (d_k + eps), 1 + delta). Turn k 
 diverges than the first, and comes back when it diverges less.
 
 Our readings: turn 1 is the first turn of the trajectory that the policy took and the teacher scored; D is the reverse
-KL over the student's top k tokens; sampling log-probabilities stand for log p, or those from before the first of
-several optimiser steps. The released code, older than the paper's last version, multiplies the sampled token's
-advantage, log q - log p, by w_k and adds it to GRPO's; it does not divide by the sum of the weights. Its setting
+KL, by any of the estimators of `agents.recipes.opd`; sampling log-probabilities stand for log p, or those from before
+the first of several optimiser steps. The released code, older than the paper's last version, multiplies the sampled
+token's advantage, log q - log p, by w_k and adds it to GRPO's; it does not divide by the sum of the weights. Its setting
 file has delta 0.5 and its run script 0.2.
 """
 
@@ -23,14 +23,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, PolicyGradient, Term
-from agents.recipes.base import TaughtRecipe
-from agents.teachers.teacher import TeacherSettings
+from agents.recipes.opd import OPD
 
 if TYPE_CHECKING:
     from agents.config import TrainConfig
@@ -39,20 +38,27 @@ EPSILON = 1e-6
 """Nats; keeps the ratio finite where student and teacher agree to the last digit."""
 
 
-class SOD(TaughtRecipe):
-    """Distillation weighted turn by turn, plus the policy gradient."""
+class SOD(OPD):
+    """`OPD` weighted turn by turn, plus the policy gradient."""
 
     name: ClassVar[str] = "sod"
-    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}, "batch": {"tasks": 64, "attempts": 16}}
     reads_teacher: ClassVar[bool] = True
 
-    teacher: TeacherSettings = TeacherSettings(kind="frozen")
-    alpha: float = Field(1.0, ge=0, le=1, description="divergence: 1 is the reverse KL")
     delta: float = Field(0.2, ge=0, description="a turn weighs at most 1 + delta times the first")
     distil_weight: float = Field(1.0, ge=0, description="weight of the distillation")
     policy_weight: float = Field(1.0, ge=0, description="weight of the policy gradient; 0: distillation alone")
     clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio")
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio")
+
+    @model_validator(mode="after")
+    def _one_weight(self) -> SOD:
+        if self.intervention is not None:
+            raise ValueError(
+                "recipe.intervention with recipe=sod: SOD trusts turns on which student and teacher agree, judges skip "
+                "them, and the product of both weights is neither. Use recipe=sage_opd for judged turns"
+            )
+        return self
 
     def check_run(self, run: TrainConfig) -> None:
         """A group of one has no advantages."""
@@ -70,7 +76,7 @@ class SOD(TaughtRecipe):
         policy = self.policy_weight * token_mean(torch.ones(len(batch.targets)))
         advantages = batch.per_token(batch.advantages)
         return [
-            Distill(distil, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip),
+            Distill(distil, self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip),
             PolicyGradient(policy, advantages, self.clip_low, self.clip_high, is_clip=self.is_clip),
         ]
 

@@ -6,7 +6,7 @@
     back to front   the expert's plan is replayed until k(n) of its actions are left; the student acts from there
                     to the end of the episode, and only its own turns are learnt from
 
-    L = on-policy distillation of the student's turns, the reverse KL to the teacher
+    L = that of `agents.recipes.opd`, the reverse KL to the teacher on the student's turns
 
 The depth is a function of the step alone, so a resumed run goes on where it was.
 
@@ -19,27 +19,22 @@ of the teacher; here the environment's planner says the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from agents.batch import Batch
 from agents.losses.reduction import sequence_mean, token_mean
 from agents.losses.terms import Distill, Term
-from agents.recipes.base import TaughtRecipe
+from agents.recipes.opd import OPD
 from agents.rollout import Drive
-from agents.teachers.teacher import TeacherSettings
 
 
-class TCOD(TaughtRecipe):
-    """On-policy distillation whose episodes grow."""
+class TCOD(OPD):
+    """`OPD` whose episodes grow."""
 
     name: ClassVar[str] = "tcod"
-    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}, "batch": {"tasks": 16, "attempts": 1}}
 
-    teacher: TeacherSettings = TeacherSettings(kind="frozen")
-    alpha: float = Field(1.0, ge=0, le=1, description="divergence: 1 is the reverse KL")
     direction: Literal["front_to_back", "back_to_front"] = Field(
         "front_to_back",
         description="front_to_back: the first turns, then the episode is cut; back_to_front: the last ones, after the "
@@ -73,4 +68,4 @@ class TCOD(TaughtRecipe):
         taught = batch.per_token(batch.taught).float()
         by_turn = self.mean == "turn" or (self.mean == "auto" and self.direction == "front_to_back")
         coefficients = sequence_mean(taught, batch.sequence, len(batch)) if by_turn else token_mean(taught)
-        return [Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip)]
+        return [Distill(coefficients, self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip)]
