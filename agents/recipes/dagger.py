@@ -33,7 +33,7 @@ from agents.losses.terms import Likelihood, Term
 from agents.recipes.base import Recipe
 from agents.rollout import Drive
 from agents.teachers.contexts import Context, add_contexts
-from agents.trajectory import Group
+from agents.trajectory import Group, Turn
 
 
 class DAgger(Recipe):
@@ -75,7 +75,7 @@ class DAgger(Recipe):
         """The expert's action in every state of every scored trajectory; states where it has none are left out."""
         samples = [
             Sample(
-                turn.prompt_ids, chat.written(turn.advice), None, turn.messages, turn.advice,
+                turn.prompt_ids, _label(turn, chat), None, turn.messages, turn.advice,
                 trajectory.reward, turn.feedback, g, a, t,
             )
             for g, group in enumerate(groups)
@@ -97,3 +97,8 @@ class DAgger(Recipe):
     def terms(self, batch: Batch) -> list[Term]:
         """Negative log-likelihood, mean over the tokens of the batch."""
         return [Likelihood(token_mean(torch.ones(len(batch.targets))))]
+
+
+def _label(turn: Turn, chat: Chat) -> list[int]:
+    """The expert's action as ids: those it acted with, else its words written down."""
+    return turn.action_ids if turn.source == "expert" else chat.written(turn.advice or "")
