@@ -87,16 +87,8 @@ class Teacher:
 
     def read(self, items: Sequence[Scored]) -> tuple[Tensor, Head]:
         """Hidden states [N, d] of the actions' tokens under the weights now in the model, and its detached head."""
-        engine = self.engine
-        lengths = [len(action) for _, action in items]
-        starts = torch.tensor([0, *lengths]).cumsum(0)
-        hidden = torch.empty(0)
-        for part in engine.packs(items):
-            states, order = engine.hidden(part, items)
-            if not len(hidden):
-                hidden = states.new_empty(int(starts[-1]), states.shape[-1])
-            hidden[torch.cat([torch.arange(int(starts[i]), int(starts[i + 1])) for i in order])] = states
-        head = engine.head()
+        hidden = self.engine.read(items)
+        head = self.engine.head()
         detached = Head(
             head.weight.detach(), None if head.bias is None else head.bias.detach(), head.scale, head.softcap
         )
