@@ -109,7 +109,7 @@ class HFEngine:
         """The head above must reproduce the model's own logits; a model with another head is refused here."""
         ids = torch.arange(5, device=self.device)[None] + 5
         theirs = self.model(input_ids=ids).logits.float()
-        ours = self.head().logits(self.backbone(input_ids=ids).last_hidden_state)
+        ours = self.head().logits(self.backbone(input_ids=ids).last_hidden_state).float()
         if not torch.allclose(theirs, ours, atol=1e-2 * float(theirs.abs().max()) + 1e-4):
             raise SetupError(
                 f"model: {type(self.model).__name__} has an output head that is not a linear map with optional "
@@ -170,7 +170,8 @@ class HFEngine:
         offsets = torch.tensor([0, *(len(action) for _, action in items)]).cumsum(0).tolist()
         result = torch.empty(0)
         trees, rows = self._sequences(items)
-        for part in chain(trees.trees(UNLIMITED), rows.rows(self.budget)):
+        parts: Iterator[Tree | Rows] = chain(trees.trees(UNLIMITED), rows.rows(self.budget))
+        for part in parts:
             targets = torch.cat([torch.arange(offsets[i], offsets[i + 1]) for i in part.order])
             nodes, order = torch.cat(part.nodes).sort()
             targets = targets[order]
