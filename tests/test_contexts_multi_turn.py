@@ -190,7 +190,7 @@ def test_the_answer_as_an_earlier_turn_and_in_brackets():
     assert shown == {"role": "assistant", "content": "take key"}
     assert again["content"] == (
         "Hall. A key is here.\n\n(Feedback on an earlier action at this point: Attic.\nThat led away from the goal.\n"
-        "Expected: take key)\n\n(After that: go right, open door)"
+        "Expected: take key)\n\n(After take key: go right, open door)"
     )
     inline = taught(Context(sources=["plan"], wording="inline", allow_reference=True), group())[2]
     assert newest(inline) == "Hall. A key is here. (answer: take key; then: go right, open door)"
