@@ -175,6 +175,7 @@ class Trainer:
             config.sampling,
             seed,
             drive=recipe.drive(step),
+            settings=config.rollout,
         )
         samples = recipe.samples(groups, self.engine.chat)
         overlong = 0
@@ -274,6 +275,7 @@ class Trainer:
         result = check_teacher(
             self.engine, self.teacher, recipe, self.environments,
             tasks=config.check_teacher, attempts=attempts, sampling=config.sampling, seed=config.seed + 1,
+            settings=config.rollout,
         )  # fmt: skip
         self.writer.log(0, "teacher", result.to_dict())
         self.console.teacher(result)
@@ -286,6 +288,7 @@ class Trainer:
         result = evaluate(
             self.engine, self.engine.chat, self.held_out,
             tasks=settings.tasks, attempts=settings.attempts, sampling=self.config.eval_sampling(), seed=settings.seed,
+            settings=self.config.rollout,
         )  # fmt: skip
         generations = step * self.config.batch.tasks * self.config.batch.attempts
         for row in _eval_rows(result, settings.split, settings.temperature):
