@@ -175,6 +175,7 @@ class Trainer:
             config.sampling,
             seed,
             drive=recipe.drive(step),
+            settings=config.rollout,
         )
         samples = recipe.samples(groups, self.engine.chat)
         overlong = 0
@@ -274,6 +275,7 @@ class Trainer:
         result = check_teacher(
             self.engine, self.teacher, recipe, self.environments,
             tasks=config.check_teacher, attempts=attempts, sampling=config.sampling, seed=config.seed + 1,
+            settings=config.rollout,
         )  # fmt: skip
         self.writer.log(0, "teacher", result.to_dict())
         self.console.teacher(result)
@@ -286,6 +288,7 @@ class Trainer:
         result = evaluate(
             self.engine, self.engine.chat, self.held_out,
             tasks=settings.tasks, attempts=settings.attempts, sampling=self.config.eval_sampling(), seed=settings.seed,
+            settings=self.config.rollout,
         )  # fmt: skip
         generations = step * self.config.batch.tasks * self.config.batch.attempts
         for row in _eval_rows(result, settings.split, settings.temperature):
@@ -373,7 +376,7 @@ def _metrics(
     groups: Sequence[Group], samples: Sequence[Sample], results: Sequence[tuple[Batch, StepResult]]
 ) -> dict[str, Any]:
     scored = [t for g in groups for t in g.scored()]
-    turns = [turn for t in scored for turn in t.turns]
+    turns = [turn for t in scored for turn in t.turns if turn.source == "policy"]
     attempts = sum(len(g.trajectories) for g in groups)
     tokens = sum(len(turn.action_ids) for turn in turns)
     flat = sum(len({t.reward for t in g.scored()}) <= 1 for g in groups)
