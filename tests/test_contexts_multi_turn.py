@@ -107,7 +107,7 @@ def test_feedback_that_followed_with_the_observation_where_it_complains():
         f"{complaint}{NOTHING}\nThere is a wall.",
         None,
         f"{complaint}Attic.\nThat led away from the goal.",
-        f"{complaint}There is no such command. Use one of: go left, go right, take key, open door.\n"
+        f"{complaint}{NOTHING}\nThere is no such command. Use one of: go left, go right, take key, open door.\n"
         "The episode ended: all 4 turns are used.",
     ]
     assert hints(Context(sources=["feedback"]), leak_level=1)[2] is None, "the environment's leak level holds"
@@ -120,20 +120,23 @@ def test_an_observation_is_feedback_where_the_state_stayed_as_it_was():
     for turn in groups[0].trajectories[0].turns:
         turn.feedback = []
     told = [s.teacher_messages and newest(s) for s in taught(Context(sources=["feedback"]), *groups)]
-    assert NOTHING in told[0]
-    assert not any(told[1:])
+    assert [bool(text and NOTHING in text) for text in told] == [True, False, False, True] + [False] * 4
+    assert told[1] is told[2] is None
 
 
 def test_the_rest_of_the_episode_without_the_action_that_is_scored():
     title = "The following is what came after your earlier action at this point:\n\n"
     assert hints(Context(sources=["rest"])) == [
         f"{title}The attempt failed 3 actions later.\n{NOTHING}\n> go right\nHall. A key is here.\n> go left\nAttic.\n"
-        "> look",
-        f"{title}The attempt failed 2 actions later.\nHall. A key is here.\n> go left\nAttic.\n> look",
-        f"{title}The attempt failed 1 action later.\nAttic.\n> look",
-        f"{title}The attempt failed with this action.",
+        f"> look\n{NOTHING}",
+        f"{title}The attempt failed 2 actions later.\nHall. A key is here.\n> go left\nAttic.\n> look\n{NOTHING}",
+        f"{title}The attempt failed 1 action later.\nAttic.\n> look\n{NOTHING}",
+        f"{title}The attempt failed with this action.\n{NOTHING}",
     ]
-    assert hints(Context(sources=["rest"]), attempt=1)[-1] == f"{title}The task was solved with this action."
+    assert (
+        hints(Context(sources=["rest"]), attempt=1)[-1]
+        == f"{title}The task was solved with this action.\nThe door is open."
+    )
     groups = [group()]
     groups[0].trajectories[0].stop_reason = "curriculum"
     assert "The attempt was stopped unfinished 3 actions later." in newest(
@@ -144,7 +147,7 @@ def test_the_rest_of_the_episode_without_the_action_that_is_scored():
 def test_a_sibling_is_a_transcript():
     demonstration = (
         "The following attempt at this task succeeded:\n\n> go right\nHall. A key is here.\n> take key\n"
-        "You have the key.\n> go right\nStudy. A door is here.\n> open door"
+        "You have the key.\n> go right\nStudy. A door is here.\n> open door\nThe door is open."
     )
     assert hints(Context(sources=["sibling"])) == [demonstration] * 4
     assert hints(Context(sources=["sibling"]), attempt=1) == [None] * 4, "there is no other success"
@@ -187,7 +190,7 @@ def test_the_answer_as_an_earlier_turn_and_in_brackets():
     assert shown == {"role": "assistant", "content": "take key"}
     assert again["content"] == (
         "Hall. A key is here.\n\n(Feedback on an earlier action at this point: Attic.\nThat led away from the goal.\n"
-        "Expected: take key)\n\n(After that: go right, open door)"
+        "Expected: take key)\n\n(After take key: go right, open door)"
     )
     inline = taught(Context(sources=["plan"], wording="inline", allow_reference=True), group())[2]
     assert newest(inline) == "Hall. A key is here. (answer: take key; then: go right, open door)"
@@ -235,9 +238,9 @@ def test_one_hint_at_the_head_makes_the_episode_one_sequence(source, wording):
 def test_feedback_at_the_head_is_that_of_the_whole_episode():
     sample = taught(Context(sources=["feedback"], placement="head"), group())[0]
     assert newest(sample).endswith(
-        f"Action 1: {NOTHING}\nThere is a wall.\nAction 3: Attic.\nThat led away from the goal.\nAction 4: There is no "
-        "such command. Use one of: go left, go right, take key, open door.\nThe episode ended: all 4 turns are used.\n"
-        "\n\nCorrectly solve the task, one action at a time."
+        f"Action 1: {NOTHING}\nThere is a wall.\nAction 3: Attic.\nThat led away from the goal.\nAction 4: {NOTHING}\n"
+        "There is no such command. Use one of: go left, go right, take key, open door.\n"
+        "The episode ended: all 4 turns are used.\n\n\nCorrectly solve the task, one action at a time."
     )
 
 
