@@ -121,8 +121,8 @@ class TrainConfig(_Settings):
         if isinstance(recipe, TaughtRecipe):
             if recipe.context.reveals and not recipe.context.allow_reference:
                 raise ValueError(
-                    "recipe.context.sources holds 'expected' but recipe.context.allow_reference is false; set it to "
-                    "true to let the teacher see the reference"
+                    f"recipe.context.sources={recipe.context.sources} reveals the reference, but "
+                    "recipe.context.allow_reference is false; set it to true to let the teacher see it"
                 )
             if recipe.context.sources == ["sibling"] and self.batch.attempts < 2:
                 raise ValueError("recipe.context.sources=['sibling'] needs batch.attempts of at least 2")

@@ -197,6 +197,7 @@ def _act(chat: Chat, episode: _Episode, completion: Completion) -> None:
         new_messages=episode.new_messages,
         before=episode.state,
         after=_state(info),
+        reply=str(observation),
     )
     episode.state = turn.after
     trajectory = episode.trajectory
