@@ -316,6 +316,11 @@ def test_imitation_has_one_sequence_for_each_prompt(engine):
         ),
         ({"recipe": "grpo", "batch": {"attempts": 1}}, ["recipe=grpo", "batch.attempts"]),
         ({"recipe": "gigpo", "batch": {"attempts": 1}}, ["recipe=gigpo", "batch.attempts"]),
+        ({"recipe": {"name": "dagger", "teacher": {"kind": "ema"}}}, ["recipe.teacher.kind='ema'", "recipe=dagger"]),
+        (
+            {"recipe": {"name": "tcod", "k_start": 4}, "rollout": {"turns": 3}},
+            ["rollout.turns=3", "recipe.k_start=4"],
+        ),
         ({"recipe": "sod", "batch": {"attempts": 1}}, ["recipe.policy_weight=1", "batch.attempts"]),
         ({"recipe": {"name": "sod", "intervention": {}}}, ["recipe.intervention", "recipe=sod"]),
     ],
@@ -395,6 +400,15 @@ def test_two_steps_of_training(tiny_dir, tmp_path, name):
             assert [t["text"] for t in e["turns"][:replayed]] == plan[:replayed]
             assert len(e["turns"]) == len(plan)
             assert [t["teacher_messages"] is None for t in e["turns"]] == [True] * replayed + [False] * k
+
+
+def test_dagger_asks_a_model_where_there_is_no_planner(tiny_dir, tmp_path):
+    recipe = {"name": "dagger", "teacher": {"kind": "external", "model": str(tiny_dir)}, "beta_start": 0.6}
+    env = {"id": ID, "kwargs": {"max_turns": 4, "expert": False}}
+    rows = train(settings(tiny_dir, tmp_path / "run", recipe, env=env))
+    assert [r["optimizer_steps"] for r in rows] == [1, 1]
+    with pytest.raises(SetupError, match="expert"):
+        train(settings(tiny_dir, tmp_path / "none", {"name": "dagger"}, env=env))
 
 
 class Paid(Corridor):

@@ -20,7 +20,7 @@ of the teacher; here the environment's planner says the way.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,9 @@ from agents.losses.reduction import sequence_mean, token_mean
 from agents.losses.terms import Distill, Term
 from agents.recipes.opd import OPD
 from agents.rollout import Drive
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
 
 
 class TCOD(OPD):
@@ -53,6 +56,14 @@ class TCOD(OPD):
         if self.k_max is not None and self.k_max < self.k_start:
             raise ValueError(f"recipe.k_max={self.k_max} is below recipe.k_start={self.k_start}: the depth only grows")
         return self
+
+    def check_run(self, run: TrainConfig) -> None:
+        """The first depth must fit into the run's own limit."""
+        if run.rollout.turns is not None and run.rollout.turns < self.k_start:
+            raise ValueError(
+                f"rollout.turns={run.rollout.turns} ends episodes before the student has had its "
+                f"recipe.k_start={self.k_start} turns: raise the one or lower the other"
+            )
 
     def depth(self, step: int) -> int:
         """k(n), turns, at training step ``step`` (from 0)."""
