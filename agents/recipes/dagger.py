@@ -64,8 +64,8 @@ class DAgger(Recipe):
             )
         if self.teacher is not None and self.teacher.kind != "external":
             raise ValueError(
-                f"recipe.teacher.kind={self.teacher.kind!r} with recipe=dagger: the policy itself is no expert; give an "
-                "external model, or leave recipe.teacher out and let the environment's planner advise"
+                f"recipe.teacher.kind={self.teacher.kind!r} with recipe=dagger: the policy itself is no expert; give "
+                "an external model, or leave recipe.teacher out and let the environment's planner advise"
             )
         if self.hinted and self.context.reveals and not self.context.allow_reference:
             raise ValueError(
