@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import tiny_tokenizer
 from pydantic import ValidationError
+from templates import CHATS
 
 from agents.batch import Sample, samples_of
 from agents.chat import Chat
 from agents.errors import SetupError
+from agents.history import RolloutSettings
 from agents.teachers.contexts import Context, add_contexts
 from agents.trajectory import Group
 
@@ -251,8 +253,7 @@ def test_sources_of_a_turn_cannot_stand_at_the_head(source):
 
 
 def test_a_row_that_started_anew_cannot_have_a_head():
-    groups = [group()]
-    groups[0].trajectories[0].turns[2].prefix = 0
+    groups = [group(settings=RolloutSettings(history=1))]
     with pytest.raises(SetupError, match=r"placement='head'.*rollout\.history"):
         taught(Context(sources=["sibling"], placement="head"), *groups)
 
@@ -265,26 +266,39 @@ def test_none_cannot_be_joined():
 # ---- what must hold whatever the text
 
 
-def test_a_row_that_started_anew_keeps_its_history_s_ids():
-    """A window dropped the first turns: what is kept are sampled ids, which a new encoding would not find."""
-    groups = [group()]
-    turn = groups[0].trajectories[0].turns[2]
-    turn.messages = [turn.messages[0], *turn.messages[3:]]
-    odd = [*CHAT.plain("g"), *CHAT.plain("o"), *CHAT.plain(" right")]
-    assert odd != CHAT.plain("go right")
-    start = CHAT.encode(turn.messages[:1]) + odd
-    turn.prompt_ids, turn.prefix = start + CHAT.bridge(turn.messages[-1:], -1), 0
-    sample = taught(Context(sources=["rest"]), *groups)[2]
-    assert sample.teacher_ids[: len(start)] == start
-    assert sample.teacher_ids == start + CHAT.bridge(sample.teacher_messages[-1:], -1)
+@pytest.mark.parametrize("family", list(CHATS))
+@pytest.mark.parametrize("rollout", [{}, {"history": 1}, {"history": 2}, {"thinking": "template"}])
+def test_rows_that_start_anew_are_branched_off_too(family, rollout):
+    """Windows and templates that drop thinking: what is kept are sampled ids, which a new encoding may not find."""
+    chat = CHATS[family]
+    kept = RolloutSettings(**{"thinking": "keep", **rollout})
+    scripts = [[f"<think>\nhm\n</think>\n\n{command}" for command in script] for script in (WANDER, PLAN)]
+    groups = [episodes(chat, TASK, *scripts, settings=kept)]
+    context = Context(sources=["rest"])
+    samples = samples_of(groups)
+    add_contexts(context, samples, groups, chat, 1 << 20, "0")
+    for sample in samples:
+        turn = groups[0].trajectories[sample.attempt].turns[sample.turn]
+        assert bool(turn.stem) == (sample.turn > 0)
+        assert sample.teacher_ids[: turn.stem] == turn.prompt_ids[: turn.stem]
+        before, after = ([*m[:-1]] for m in (turn.messages, sample.teacher_messages))
+        assert before == after
+        if not sample.turn:
+            continue
+        for ids, messages in (
+            (turn.prompt_ids, turn.messages),
+            (sample.teacher_ids, sample.teacher_messages),
+        ):
+            newest = messages[len(turn.messages) - turn.new_messages :]
+            assert ids[turn.stem :] == chat.bridge(newest, ids[turn.stem - 1]), "both in the same scaffold"
 
 
-def test_a_history_that_cannot_be_told_apart_is_encoded_as_a_whole():
+def test_a_sample_of_a_recipe_s_own_making_is_encoded_as_a_whole():
     groups = [group()]
-    turn = groups[0].trajectories[0].turns[2]
-    turn.prompt_ids, turn.prefix = [5, 6, 7], 0
-    sample = taught(Context(sources=["rest"]), *groups)[2]
-    assert sample.teacher_ids == CHAT.encode(sample.teacher_messages)
+    samples = samples_of(groups)
+    samples[2].prompt_ids = [5, 6, 7]
+    add_contexts(Context(sources=["rest"]), samples, groups, CHAT, 1 << 20, "0")
+    assert samples[2].teacher_ids == CHAT.encode(samples[2].teacher_messages)
 
 
 EVIL = st.lists(

@@ -182,12 +182,6 @@ def many_turns(group: Group) -> bool:
     return any(len(t.turns) > 1 or t.stop_reason in CUT for t in group.trajectories)
 
 
-def after_action(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The messages behind the last action: what is new to the policy."""
-    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
-    return list(messages[last + 1 :])
-
-
 def expected_answer(feedback: Sequence[dict[str, object]]) -> str | None:
     """``data["expected"]`` of the first item that reveals the reference."""
     for item in feedback:
