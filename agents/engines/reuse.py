@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import DynamicCache, DynamicLayer
 
 Layers = list[tuple[Tensor, Tensor]]
 """Keys and values [heads, tokens, size] of one row, layer by layer."""
@@ -70,6 +69,8 @@ def _key(ids: Sequence[int]) -> bytes:
 
 def is_plain(cache: Any) -> bool:
     """Whether a cache is the keys and values of every token and nothing else: no window, no recurrent state."""
+    from transformers.cache_utils import DynamicLayer
+
     return {type(layer) for layer in getattr(cache, "layers", [])} == {DynamicLayer}
 
 
@@ -79,8 +80,10 @@ def row_of(cache: Any, row: int, mask: Tensor) -> Layers:
     return [(layer.keys[row][:, kept], layer.values[row][:, kept]) for layer in cache.layers]
 
 
-def joined(rows: Sequence[tuple[int, Layers]]) -> tuple[DynamicCache, Tensor]:
+def joined(rows: Sequence[tuple[int, Layers]]) -> tuple[Any, Tensor]:
     """Rows of several lengths as one cache [B, heads, W, size], padded on the left, with its mask [B, W]."""
+    from transformers import DynamicCache
+
     width = max(n for n, _ in rows)
     some = next(layers for n, layers in rows if n)
     mask = torch.zeros(len(rows), width, dtype=torch.long, device=some[0][0].device)

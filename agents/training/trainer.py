@@ -181,7 +181,7 @@ class Trainer:
         samples = recipe.samples(groups, self.engine.chat)
         overlong = 0
         if isinstance(recipe, TaughtRecipe):
-            limit = self.engine.context_length
+            limit = self.teacher.context_length if self.teacher else self.engine.context_length
             overlong = add_contexts(recipe.context, samples, groups, self.engine.chat, limit, f"{config.seed}:{step}")
             if self.teacher:
                 recipe.annotate(samples, groups, self.teacher, self.engine.chat)
@@ -236,6 +236,11 @@ class Trainer:
             )
         if warning := cut_warning(metrics["stop_reasons"], self.engine.context_length, self.config.rollout):
             self.console.warn(f"step {step}: {warning}")
+        if metrics["overlong_contexts"]:
+            self.console.warn(
+                f"step {step}: {metrics['overlong_contexts']} turns are not taught: with the hint, their prompts "
+                "exceed the context of the model; recipe.context.max_tokens and max_observation shorten hints"
+            )
         if not any(result.stepped for _, result in results):
             self.console.warn(
                 f"step {step}: nothing to learn from (no successes to compare, no teacher context); weights unchanged"
