@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
+from pathlib import Path
 
 import corridor
 import pytest
@@ -14,6 +16,7 @@ from agents.errors import SetupError
 from agents.history import RolloutSettings
 from agents.policies import play
 from agents.report.metrics import read_jsonl
+from agents.rollout import Drive
 from agents.training.trainer import cut_warning
 
 
@@ -98,3 +101,10 @@ def test_eval_takes_the_section_and_keeps_it_apart(tiny_dir, tmp_path, capsys):
     assert json.loads((tmp_path / "summary.json").read_text())["stop_reasons"] == {"rollout_turns": 4}
     assert cli.main([*command, "--rollout.turns", "3", "--rollout.history", "0"]) == 2
     assert "another rollout" in capsys.readouterr().err
+
+
+def test_the_page_names_every_setting_and_every_stop_reason():
+    text = (Path(__file__).parent.parent / "docs" / "rollouts.md").read_text()
+    names = [*(f"rollout.{f}" for f in RolloutSettings.model_fields), *(f.name for f in fields(Drive))]
+    names += ["rollout_turns", "context_overflow", "curriculum", "model.reuse_tokens", "keep", "template", "tool_cycle"]
+    assert not [name for name in names if f"`{name}" not in text]
