@@ -132,6 +132,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     default_max_turns: ClassVar[int] = 1
     reward_part_names: ClassVar[tuple[str, ...]] = ()
     metric_names: ClassVar[tuple[str, ...]] = ()
+    one_line: ClassVar[bool] = False
+    """Whether an action is one line: a person who plays then types that and no more."""
     data_revision: str = "1"
     """Changes whenever the same split and index give another task."""
     propagates: ClassVar[tuple[type[Exception], ...]] = ()

@@ -17,7 +17,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.batch import Batch, Sample
+from agents.batch import Batch, Sample, split
 from agents.config import TrainConfig
 from agents.engines.hf import HFEngine
 from agents.errors import SetupError
@@ -35,7 +35,7 @@ from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
 from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_to_step
 from agents.report.trackers import make_trackers
-from agents.rollout import Environments, rollout, task_order
+from agents.rollout import Drive, Environments, rollout, task_order
 from agents.teachers.contexts import add_contexts
 from agents.teachers.teacher import Teacher, read_teacher
 from agents.traces import attempt_row
@@ -81,6 +81,8 @@ class Trainer:
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
         recipe = config.recipe
         self.teacher = Teacher(self.engine, recipe.teacher) if isinstance(recipe, TaughtRecipe) else None
+        settings = recipe.expert()
+        self.expert = Teacher(self.engine, settings) if settings else None
         if config.save_every:
             checkpoints.require_space(
                 self.directory / "checkpoints", checkpoints.state_bytes(self.learner, self.teacher)
@@ -167,6 +169,9 @@ class Trainer:
         wall, cpu = time.perf_counter(), time.process_time()
         tasks = task_order(self.environments.num_tasks(), config.seed, step * config.batch.tasks, config.batch.tasks)
         seed = random.Random(f"{config.seed}:{step}").getrandbits(63)
+        drive = recipe.drive(step)
+        if expert := self.expert:
+            drive = replace(drive, expert=lambda prompts, seed: expert.generate(prompts, config.sampling, seed))
         groups = rollout(
             self.engine,
             self.engine.chat,
@@ -175,10 +180,10 @@ class Trainer:
             config.batch.attempts,
             config.sampling,
             seed,
-            drive=recipe.drive(step),
+            drive=drive,
             settings=config.rollout,
         )
-        samples = recipe.samples(groups, self.engine.chat)
+        samples = recipe.samples(groups, self.engine.chat, self.engine.context_length)
         overlong = 0
         if isinstance(recipe, TaughtRecipe):
             limit = self.teacher.context_length if self.teacher else self.engine.context_length
@@ -190,6 +195,7 @@ class Trainer:
             self.teacher.update()
         metrics = _metrics(groups, samples, results)
         metrics["overlong_contexts"] = overlong
+        metrics |= _schedule(drive)
         metrics["seconds"] = time.perf_counter() - wall
         metrics["cpu_seconds"] = time.process_time() - cpu
         self._record(step, metrics, groups, results)
@@ -197,8 +203,7 @@ class Trainer:
     def _learn(self, samples: list[Sample], groups: Sequence[Group]) -> list[tuple[Batch, StepResult]]:
         recipe, parts = self.config.recipe, min(self.config.optim.steps_per_batch, len(samples))
         advantages = recipe.advantages(groups)
-        size = math.ceil(len(samples) / parts)  # consecutive samples: whole groups where sizes allow
-        batches = [Batch(samples[k : k + size]) for k in range(0, len(samples), size)]
+        batches = [Batch(part) for part in split(samples, parts)]
         for batch in batches:
             batch.advantages = torch.tensor([advantages[s.group, s.attempt, s.turn] for s in batch.samples])
             if len(batches) > 1:
@@ -209,10 +214,10 @@ class Trainer:
             if self.teacher and taught:
                 items = [(s.teacher_ids or [], s.action_ids) for s in taught]
                 batch.teacher = self.teacher.logits(items, self.config.sampling.temperature)
-                if isinstance(recipe, TaughtRecipe) and recipe.reads_teacher:
+                if isinstance(recipe, TaughtRecipe) and recipe.needs_reading:
                     batch.reading = read_teacher(batch)
             top = self.config.record_tokens
-            results.append((batch, self.learner.step(batch, recipe.terms(batch), top)))
+            results.append((batch, self.learner.step(batch, recipe.loss(batch), top)))
             batch.teacher = None
         return results
 
@@ -243,7 +248,8 @@ class Trainer:
             )
         if not any(result.stepped for _, result in results):
             self.console.warn(
-                f"step {step}: nothing to learn from (no successes to compare, no teacher context); weights unchanged"
+                f"step {step}: nothing to learn from (no successes to compare, no teacher context, every turn "
+                "skipped); weights unchanged"
             )
         numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
         for tracker in self.trackers:
@@ -259,6 +265,8 @@ class Trainer:
             for i, sample in enumerate(batch.samples):
                 span = slice(int(batch.offsets[i]), int(batch.offsets[i + 1]))
                 extra: dict[str, Any] = {"teacher_messages": sample.teacher_messages}
+                if sample.label is not None:
+                    extra |= {"label": sample.label, "label_reason": sample.label_reason}
                 recorded = self.config.record_tokens and result.stats is not None and sample.logprobs is not None
                 if recorded and result.stats is not None:
                     extra["tokens"] = _tokens(self.engine, sample.action_ids, result.stats, span)
@@ -428,6 +436,16 @@ def cut_warning(stops: Mapping[str, int], context_length: int, settings: Rollout
     if spent := stops.get("rollout_turns"):
         said.append(f"{spent} of {total} episodes ended at rollout.turns={settings.turns} (rollout_turns)")
     return "; ".join(said)
+
+
+def _schedule(drive: Drive) -> dict[str, float]:
+    """What of a drive is not the default: numbers that a recipe's schedule gave this step."""
+    plain = Drive()
+    return {
+        name: value
+        for name in ("expert_share", "student_turns", "last_turns")
+        if (value := getattr(drive, name)) != getattr(plain, name)
+    }
 
 
 def feedback_kinds(attempts: Sequence[Trajectory]) -> dict[str, int]:
