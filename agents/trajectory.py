@@ -44,14 +44,18 @@ class Turn:
     """Who acted: ``"policy"``; or ``"expert"``, whose ids were not sampled, so that ``logprobs`` is empty."""
     prefix: int = 0
     """``prompt_ids[:prefix]`` is the turn before, prompt and action, exactly; 0 where the row starts anew."""
+    stem: int = 0
+    """``prompt_ids[:stem]`` ends with the action before as it is shown here: ``prefix``, where the row goes on."""
     new_messages: int = 0
-    """The last so many of ``messages`` came after the action before: they are ``prompt_ids[prefix:]``."""
+    """The last so many of ``messages`` came after the action before: they are ``prompt_ids[stem:]``."""
     before: dict[str, Any] = field(default_factory=dict)
     """State of the environment when this action was chosen: those of `STATE_KEYS` that it tells."""
     after: dict[str, Any] = field(default_factory=dict)
     """The same, after it."""
     advice: str | None = None
     """The expert's action at this turn, where the rollout asked for it (`agents.rollout.Drive.advise`)."""
+    reply: str = ""
+    """What the environment answered, as text; the policy does not see it after the last action."""
 
 
 @dataclass
@@ -65,6 +69,8 @@ class Trajectory:
     turns: list[Turn]
     stop_reason: str = ""
     scored: bool = True
+    truncated: bool = False
+    """The episode was cut, by the environment or by the rollout, before it came to its own end."""
 
     @property
     def reward(self) -> float:
@@ -73,8 +79,8 @@ class Trajectory:
 
     @property
     def tokens(self) -> int:
-        """Number of sampled tokens."""
-        return sum(len(turn.action_ids) for turn in self.turns)
+        """Number of tokens that the policy sampled."""
+        return sum(len(turn.action_ids) for turn in self.turns if turn.source == "policy")
 
 
 @dataclass

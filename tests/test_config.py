@@ -66,6 +66,22 @@ def test_every_recipe_has_valid_published_settings(name):
             {"recipe": {"name": "sdpo", "context": {"sources": ["expected"]}}},
             "recipe.context.allow_reference",
         ),
+        (
+            {"recipe": {"name": "sdpo", "context": {"sources": ["sibling", "plan"]}}},
+            "reveals the reference, but recipe.context.allow_reference is false",
+        ),
+        (
+            {"recipe": {"name": "sdpo", "context": {"placement": "head"}}, "rollout": {"history": 2}},
+            "placement='head' has one hint for an episode that is one row of tokens, but rollout.history=2",
+        ),
+        (
+            {"recipe": {"name": "sdpo", "context": {"placement": "head"}}, "rollout": {"thinking": "template"}},
+            "rollout.thinking='template' starts rows anew",
+        ),
+        (
+            {"recipe": {"name": "sdpo", "context": {"sources": ["rest"], "placement": "head"}}},
+            "placement='head' has one hint for all turns",
+        ),
         ({"recipe": "sdpo", "batch": {"attempts": 1}}, "batch.attempts"),
         ({"recipe": "sdpo_rich", "batch": {"tasks": 2, "attempts": 2}}, "optim.steps_per_batch"),
     ],
@@ -175,3 +191,9 @@ def test_check_teacher_warns_about_a_teacher_that_knows_nothing(tiny_dir, capsys
 def test_importing_agents_is_light():
     code = "import agents, agents.cli, sys; agents.recipes.names(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_defaults_of_nested_settings_are_the_recipe_s_own():
+    shown = {name: default for name, _, default, _ in fields(recipes.get("sdpo"))}
+    assert shown["context.sources"] == ["sibling"]
+    assert shown["context.max_tokens"] == 8192

@@ -79,6 +79,7 @@ def forwards(engine: HFEngine):
 
 
 def make_engine(dtype=torch.float32, **changes) -> HFEngine:
+    torch.set_num_threads(1)  # operations are tiny
     tokenizer = tiny_tokenizer()
     changes = {"max_position_embeddings": 8192, **changes}
     return HFEngine(tiny_model(len(tokenizer), **changes).to(dtype), tokenizer)
