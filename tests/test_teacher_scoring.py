@@ -15,14 +15,16 @@ from agents import recipes
 from agents.batch import Batch, Sample
 from agents.config import build
 from agents.engines.base import Sampling
-from agents.engines.hf import HFEngine
+from agents.engines.hf import CPU_RUN, HFEngine
 from agents.engines.limits import UNLIMITED, tree_limit
 from agents.errors import SetupError
 from agents.losses.fused import fused_loss
 from agents.losses.terms import Likelihood
+from agents.report.metrics import read_jsonl
 from agents.teachers.teacher import Teacher, TeacherSettings, read_teacher
 from agents.training import checkpoints
 from agents.training.learner import Learner, OptimSettings
+from agents.training.trainer import Trainer
 
 
 def episode(turns: int, seed: int = 0, prompt: int = 20, observation: int = 6, action: int = 4, hint: int = 5):
@@ -77,20 +79,21 @@ def forwards(engine: HFEngine):
 
 
 def make_engine(dtype=torch.float32, **changes) -> HFEngine:
+    torch.set_num_threads(1)  # operations are tiny
     tokenizer = tiny_tokenizer()
     changes = {"max_position_embeddings": 8192, **changes}
     return HFEngine(tiny_model(len(tokenizer), **changes).to(dtype), tokenizer)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 2e-5)])
-@pytest.mark.parametrize("budget", [1, 13, 64, 10_000])
+@pytest.mark.parametrize("budget", [3, 13, 64, 10_000])
 def test_every_way_of_teaching_an_episode_gives_the_numbers_of_each_turn_alone(dtype, tolerance, budget):
     engine = make_engine(dtype)
     engine.budget = budget
-    turns = 2 if budget == 1 else 12
+    turns = 3 if budget == 3 else 12
     for items in episode(turns):
         assert torch.allclose(read(engine, items), alone(engine, items), atol=tolerance, rtol=0)
-    several = [item for seed in range(3) for items in episode(3, seed) for item in items]
+    several = [item for seed in range(2) for items in episode(3, seed) for item in items]
     random.Random(0).shuffle(several)
     assert torch.allclose(read(engine, several), alone(engine, several), atol=tolerance, rtol=0)
 
@@ -128,7 +131,7 @@ def test_short_episodes_share_a_pass():
     items = [item for seed in range(20) for item in episode(3, seed)[1]]
     with forwards(engine) as seen:
         engine.read(items)
-    assert len(seen) == 1
+    assert 1 < len(seen) == math.ceil(sum(tokens for tokens, _ in seen) / CPU_RUN) < 5
 
 
 @pytest.mark.parametrize("budget", [40, 100])
@@ -287,6 +290,29 @@ def test_the_policy_learns_from_an_external_teacher(engine, wider):
     assert not any(p.requires_grad for p in teacher.reader.model.parameters())
     assert teacher.state_dict() == {}
     assert checkpoints.state_bytes(learner, teacher) == checkpoints.state_bytes(learner, None)
+
+
+def test_a_run_with_an_external_teacher_starts_from_a_line_of_settings(tiny_dir, wider, tmp_path):
+    recipe = {
+        "name": "sdpo",
+        "teacher": {"kind": "external", "model": str(wider)},
+        "context": {"sources": ["feedback"], "allow_reference": True},
+    }
+    settings = {
+        "recipe": recipe,
+        "model": {"name": str(tiny_dir)},
+        "env": {"id": "rfenvs/ToolCall-v0", "kwargs": {"feedback": "expected"}},
+        "sampling": {"max_tokens": 4},
+        "batch": {"tasks": 2, "attempts": 2},
+        "eval": {"tasks": 0},
+        "steps": 2,
+        "check_teacher": 0,
+        "run_dir": tmp_path / "run",
+    }
+    run = Trainer(build(settings)).run()
+    rows = [row for row in read_jsonl(run.directory / "metrics.jsonl") if row["kind"] == "train"]
+    assert [row["taught"] for row in rows] == [1.0, 1.0]
+    assert all(row["teacher_gap"] > 0 and row["optimizer_steps"] == 1 for row in rows)
 
 
 @pytest.mark.parametrize("kind", ["frozen", "external", "live"])
