@@ -17,7 +17,7 @@ from agents.history import RolloutSettings
 from agents.policies import play
 from agents.report.metrics import read_jsonl
 from agents.rollout import Drive
-from agents.training.trainer import cut_warning
+from agents.training.metrics import cut_warning
 
 
 def on_the_corridor(tiny_dir, run_dir, **changes):

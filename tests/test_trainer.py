@@ -284,13 +284,13 @@ def test_interval_of_certainty_is_no_point():
 
 
 def _steps(n: int, **last: float) -> list[dict[str, float]]:
-    calm = {"length": 10.0, "repetition": 0.0, "truncated": 0.1, "entropy": 0.5, "zero_variance": 0.4}
+    calm = {"turn_length": 10.0, "repetition": 0.0, "truncated": 0.1, "entropy": 0.5, "zero_variance": 0.4}
     return [dict(calm) for _ in range(n)] + [{**calm, **last}]
 
 
 @pytest.mark.parametrize(
     ("metric", "value", "name"),
-    [("length", 40, "length"), ("length", 3, "length_drop"), ("repetition", 0.6, "repetition"),
+    [("turn_length", 40, "length"), ("turn_length", 3, "length_drop"), ("repetition", 0.6, "repetition"),
      ("truncated", 0.9, "truncated"), ("entropy", 2.5, "entropy"), ("zero_variance", 1.0, "zero_variance")],
 )  # fmt: skip
 def test_alarms(metric, value, name):

@@ -6,9 +6,9 @@ Each compares a step's metrics with the run's first steps. Collapse takes tens o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Alarm(NamedTuple):
@@ -20,47 +20,50 @@ class Alarm(NamedTuple):
     limit: float
 
 
-Metrics = dict[str, float]
+Metrics = Mapping[str, Any]
 BASELINE_STEPS = 3
 
 
 def alarms(history: Sequence[Metrics]) -> list[Alarm]:
-    """The alarms of the last step of ``history`` (training metrics, oldest first)."""
-    if len(history) <= BASELINE_STEPS:
-        return []
-    first, now = history[:BASELINE_STEPS], history[-1]
+    """The alarms of the last step of ``history`` (training metrics, oldest first).
 
-    def usual(name: str) -> float:
-        return median(float(step.get(name) or 0.0) for step in first)
-
+    A metric is compared with the first steps at which there was something to measure: the policy may act late (DAgger),
+    and groups of one attempt have no variance. Lengths are those of a turn: episodes of other lengths are no alarm.
+    """
     found: list[Alarm] = []
 
-    def above(name: str, limit: float, message: str) -> None:
-        value = float(now.get(name) or 0.0)
-        if value > limit:
-            found.append(Alarm(name, message.format(value=value, limit=limit), value, limit))
+    def compare(metric: str, name: str, limit: Callable[[float], float], message: str, grows: bool = True) -> None:
+        known = [float(v) for step in history if (v := step.get(metric)) is not None]
+        if len(known) <= BASELINE_STEPS or history[-1].get(metric) is None:
+            return
+        value, bound = known[-1], limit(median(known[:BASELINE_STEPS]))
+        if value > bound if grows else value < bound:
+            found.append(Alarm(name, message.format(value=value, limit=bound), value, bound))
 
-    above(
-        "length",
-        max(2.0 * usual("length"), usual("length") + 8),
-        "answers grew to {value:.0f} tokens, limit {limit:.0f}",
-    )
-    shrunk = 0.4 * usual("length")
-    if float(now.get("length") or 0.0) < shrunk:
-        value = float(now.get("length") or 0.0)
-        found.append(Alarm("length_drop", f"answers shrank to {value:.1f} tokens, limit {shrunk:.1f}", value, shrunk))
-    above("repetition", max(0.3, 2 * usual("repetition")), "{value:.0%} of 4-grams repeat, limit {limit:.0%}")
-    above(
-        "truncated",
-        max(0.5, min(1.0, 2 * usual("truncated"))),
-        "{value:.0%} of answers hit max_tokens, limit {limit:.0%}",
-    )
-    above("entropy", max(2.0 * usual("entropy"), 1.0), "entropy rose to {value:.2f} nats, limit {limit:.2f}")
-    above(
-        "zero_variance",
-        0.9,
-        "{value:.0%} of groups have equal rewards: nothing to compare, limit {limit:.0%}",
-    )
+    compare(
+        "turn_length", "length",
+        lambda usual: max(2 * usual, usual + 8), "answers grew to {value:.0f} tokens, limit {limit:.0f}",
+    )  # fmt: skip
+    compare(
+        "turn_length", "length_drop",
+        lambda usual: 0.4 * usual, "answers shrank to {value:.1f} tokens, limit {limit:.1f}", grows=False,
+    )  # fmt: skip
+    compare(
+        "repetition", "repetition",
+        lambda usual: max(0.3, 2 * usual), "{value:.0%} of 4-grams repeat, limit {limit:.0%}",
+    )  # fmt: skip
+    compare(
+        "truncated", "truncated",
+        lambda usual: max(0.5, min(1.0, 2 * usual)), "{value:.0%} of answers hit max_tokens, limit {limit:.0%}",
+    )  # fmt: skip
+    compare(
+        "entropy", "entropy",
+        lambda usual: max(2 * usual, 1.0), "entropy rose to {value:.2f} nats, limit {limit:.2f}",
+    )  # fmt: skip
+    compare(
+        "zero_variance", "zero_variance",
+        lambda usual: 0.9, "{value:.0%} of groups have equal rewards: nothing to compare, limit {limit:.0%}",
+    )  # fmt: skip
     return found
 
 

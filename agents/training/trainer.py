@@ -11,41 +11,38 @@ for step:
 from __future__ import annotations
 
 import json
-import math
 import platform
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from agents.batch import Batch, Sample, split
 from agents.config import TrainConfig
 from agents.engines.hf import HFEngine
 from agents.errors import SetupError
-from agents.history import RolloutSettings
-from agents.losses.fused import TokenStats
 from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
 from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_to_step
 from agents.report.trackers import make_trackers
-from agents.rollout import Drive, Environments, rollout, task_order
+from agents.rollout import Environments, rollout, task_order
 from agents.teachers.contexts import add_contexts
 from agents.teachers.teacher import Teacher, read_teacher
-from agents.traces import attempt_row
 from agents.training import checkpoints
-from agents.training.alarms import alarms, repetition
+from agents.training.alarms import alarms
 from agents.training.check import check_teacher
 from agents.training.console import Console
 from agents.training.evaluate import Evaluation, evaluate
 from agents.training.learner import Learner, StepResult
-from agents.trajectory import Group, Trajectory
+from agents.training.metrics import cut_warning, schedule, step_metrics
+from agents.training.records import trajectory_rows
+from agents.trajectory import Group
 
 
 @dataclass
@@ -193,9 +190,8 @@ class Trainer:
         results = self._learn(samples, groups) if samples else []
         if self.teacher and any(result.stepped for _, result in results):
             self.teacher.update()
-        metrics = _metrics(groups, samples, results)
+        metrics = step_metrics(groups, samples, results) | schedule(drive)
         metrics["overlong_contexts"] = overlong
-        metrics |= _schedule(drive)
         metrics["seconds"] = time.perf_counter() - wall
         metrics["cpu_seconds"] = time.process_time() - cpu
         self._record(step, metrics, groups, results)
@@ -229,7 +225,8 @@ class Trainer:
         results: list[tuple[Batch, StepResult]],
     ) -> None:
         self.writer.log(step, "train", metrics)
-        self.writer.log_trajectories(self._rows(step, groups, results))
+        decode = self.engine.tokenizer.decode if self.config.record_tokens else None
+        self.writer.log_trajectories(trajectory_rows(step, groups, results, decode))
         self.history.append(metrics)
         for alarm in alarms(self.history):
             self.writer.log(step, "alarm", alarm._asdict())
@@ -255,30 +252,6 @@ class Trainer:
         for tracker in self.trackers:
             tracker.log(step, {f"train/{k}": v for k, v in numbers.items()})
         self.console.step(step, metrics)
-
-    def _rows(
-        self, step: int, groups: Sequence[Group], results: list[tuple[Batch, StepResult]]
-    ) -> list[dict[str, Any]]:
-        """The step's trajectories as written to trajectories.jsonl."""
-        taught: dict[tuple[int, int, int], dict[str, Any]] = {}
-        for batch, result in results:
-            for i, sample in enumerate(batch.samples):
-                span = slice(int(batch.offsets[i]), int(batch.offsets[i + 1]))
-                extra: dict[str, Any] = {"teacher_messages": sample.teacher_messages}
-                if sample.label is not None:
-                    extra |= {"label": sample.label, "label_reason": sample.label_reason}
-                recorded = self.config.record_tokens and result.stats is not None and sample.logprobs is not None
-                if recorded and result.stats is not None:
-                    extra["tokens"] = _tokens(self.engine, sample.action_ids, result.stats, span)
-                taught[sample.group, sample.attempt, sample.turn] = extra
-        rows = []
-        for g, group in enumerate(groups):
-            for a, trajectory in enumerate(group.trajectories):
-                row = attempt_row(g, a, group.task, trajectory)
-                for t, turn in enumerate(row["turns"]):
-                    turn |= {"teacher_messages": None, **taught.get((g, a, t), {})}
-                rows.append({"step": step, **row})
-        return rows
 
     # ---- before, between and after
 
@@ -389,113 +362,9 @@ def load_engine(config: TrainConfig, train: bool = False) -> HFEngine:
     return engine
 
 
-def _metrics(
-    groups: Sequence[Group], samples: Sequence[Sample], results: Sequence[tuple[Batch, StepResult]]
-) -> dict[str, Any]:
-    scored = [t for g in groups for t in g.scored()]
-    turns = [turn for t in scored for turn in t.turns if turn.source == "policy"]
-    attempts = sum(len(g.trajectories) for g in groups)
-    tokens = sum(len(turn.action_ids) for turn in turns)
-    flat = sum(len({t.reward for t in g.scored()}) <= 1 for g in groups)
-    gaps = [_finite(r.stats.divergence) for _, r in results if r.stats is not None]
-    gap = torch.cat(gaps) if gaps else torch.zeros(0)
-    steps = [r for _, r in results]
-    said = {name for batch, _ in results for name in batch.log}
-    return {
-        "reward": _mean([t.reward for t in scored]),
-        "loss": _mean([r.loss for r in steps if r.stepped]),
-        "teacher_gap": float(gap.mean()) if len(gap) else None,
-        # Minus the mean log-probability of what was sampled: an unbiased estimate of the entropy.
-        "entropy": _mean([-x for turn in turns for x in turn.logprobs]),
-        "length": _mean([float(t.tokens) for t in scored]),
-        "truncated": _mean([float(turn.finish_reason == "length") for turn in turns]),
-        "repetition": _mean([repetition(turn.action_ids) for turn in turns]),
-        "zero_variance": flat / len(groups),
-        "taught": _mean([float(s.teacher_ids is not None) for s in samples]),
-        "generations": attempts,
-        "skipped": attempts - len(scored),
-        "feedback": feedback_kinds(scored),
-        "stop_reasons": dict(Counter(t.stop_reason for t in scored).most_common()),
-        "turns": _mean([float(len(t.turns)) for t in scored]),
-        "tokens": tokens,
-        "grad_norm": _mean([r.grad_norm for r in steps]),
-        "lr": steps[-1].lr if steps else None,
-        "optimizer_steps": sum(r.stepped for r in steps),
-        **{name: _mean([b.log[name] for b, _ in results if name in b.log]) for name in sorted(said)},
-    }
-
-
-def cut_warning(stops: Mapping[str, int], context_length: int, settings: RolloutSettings) -> str:
-    """What to say of episodes that this run ended before the environment did; empty if there are none."""
-    total, said = sum(stops.values()), []
-    if full := stops.get("context_overflow"):
-        said.append(
-            f"{full} of {total} episodes ended because their history fills the context of {context_length} tokens "
-            f"(context_overflow); show less of it with rollout.history (now {settings.history})"
-        )
-    if spent := stops.get("rollout_turns"):
-        said.append(f"{spent} of {total} episodes ended at rollout.turns={settings.turns} (rollout_turns)")
-    return "; ".join(said)
-
-
-def _schedule(drive: Drive) -> dict[str, float]:
-    """What of a drive is not the default: numbers that a recipe's schedule gave this step."""
-    plain = Drive()
-    return {
-        name: value
-        for name in ("expert_share", "student_turns", "last_turns")
-        if (value := getattr(drive, name)) != getattr(plain, name)
-    }
-
-
-def feedback_kinds(attempts: Sequence[Trajectory]) -> dict[str, int]:
-    """Attempts by the kind of the first complaint about their last turn; ``none`` where there was none.
-
-    What the environment adds (the answer was cut off, the turns are used up) counts where nothing else was said.
-    """
-    kinds = []
-    for attempt in attempts:
-        said = [e for e in attempt.turns[-1].feedback if e["severity"] != "info"]
-        said.sort(key=lambda entry: entry["source"] == "env")
-        kinds.append(said[0]["kind"] if said else "none")
-    return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
-
-
-def _tokens(engine: HFEngine, ids: list[int], stats: TokenStats, span: slice) -> list[dict[str, Any]]:
-    rows = []
-    texts = [engine.tokenizer.decode([i]) for i in ids]
-    for k, text in zip(range(span.start, span.stop), texts, strict=True):
-        row: dict[str, Any] = {"text": text}
-        for name, values in (
-            ("logp", stats.logp),
-            ("teacher_logp", stats.teacher_logp),
-            ("gap", stats.divergence),
-        ):
-            number = float(values[k])
-            row[name] = round(number, 4) if math.isfinite(number) else None
-        if stats.top_ids is not None and stats.top_teacher is not None and stats.top_student is not None:
-            triples = zip(
-                stats.top_ids[k].tolist(),
-                stats.top_teacher[k].tolist(),
-                stats.top_student[k].tolist(),
-                strict=True,
-            )
-            row["top"] = [[engine.tokenizer.decode([i]), round(q, 4), round(p, 4)] for i, q, p in triples if i >= 0]
-        rows.append(row)
-    return rows
-
-
 def _eval_rows(result: Evaluation, split: str, temperature: float) -> list[dict[str, Any]]:
     pairs = ((temperature, result.sampled), (0.0, result.greedy))
     return [{"split": split, "temperature": t, **e.to_dict()} for t, e in pairs]
-
-
-def _finite(values: Tensor) -> Tensor:
-    return values[torch.isfinite(values)]
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
 
 
 def _differences(theirs: Any, mine: Any, prefix: str = "") -> list[str]:
