@@ -273,27 +273,26 @@ def _configured(known: argparse.Namespace, rest: list[str], default: str | None 
     return load(source, overrides)
 
 
-def _teach(known: argparse.Namespace) -> int:
-    """Print every setting with its default and meaning."""
+def _teach(config: Any) -> int:
+    """Print every setting, with what the chosen recipe and the command line make of it, and its meaning."""
     from agents import recipes
     from agents.config import TrainConfig, fields, packaged
-    from agents.recipes.base import Recipe
 
+    name = type(config.recipe).name
     print("usage: rfenvs train RECIPE [--fresh] [--section.field VALUE ...]\n")
     print("RECIPE is a name, or a TOML or YAML file with the settings below.\n")
     print(f"recipes: {', '.join(recipes.names())}; ready-made runs: {', '.join(packaged())}\n")
-    print("settings (defaults in brackets; a recipe may bring its own):")
-    kind: type[Recipe] = recipes.get(known.recipe if known.recipe in recipes.names() else "sdpo")
-    listed = [*fields(TrainConfig), *fields(kind, "recipe.")]
-    for name, _, default, description in listed:
-        print(f"  --{name} [{default}]\n      {description}")
-    print(f"\nrecipe.* are those of {kind.name}; name another recipe before --help to see its own.")
+    print("settings (in brackets: what this command gives them):")
+    listed = [*fields(TrainConfig, values=config), *fields(type(config.recipe), "recipe.", config.recipe)]
+    for setting, _, value, description in listed:
+        print(f"  --{setting} [{value}]\n      {description}")
+    print(f"\nrecipe.* are those of {name}; name another recipe before --help to see its own.")
     return 0
 
 
 def _train(known: argparse.Namespace, rest: list[str]) -> int:
     if known.teach:
-        return _teach(known)
+        return _teach(_configured(known, rest, default="sdpo"))
     import shutil
 
     config = _configured(known, rest)
@@ -309,7 +308,7 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
 
 def _check(known: argparse.Namespace, rest: list[str]) -> int:
     if known.teach:
-        return _teach(known)
+        return _teach(_configured(known, rest, default="sdpo"))
     config = _configured(known, rest)
     from agents.recipes.base import TaughtRecipe
     from agents.report.metrics import jsonable
@@ -362,9 +361,6 @@ server's template decides that itself).
 
 
 def _eval(known: argparse.Namespace, rest: list[str]) -> int:
-    if known.teach:
-        print(_EVAL_USAGE)
-        return _teach(known)
     import shutil
 
     from rich.console import Console
@@ -377,6 +373,9 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> int:
         known.env_id, known.recipe = known.recipe, None
     rest = [*rest, "--env.split", "none"]  # nothing is trained, so any split may be measured
     config = _configured(known, rest, default="grpo")
+    if known.teach:
+        print(_EVAL_USAGE)
+        return _teach(config)
     sampling = config.eval_sampling()
     policy = None
     if known.policy != "model":

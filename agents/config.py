@@ -17,6 +17,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
+import rfenvs
 from agents import recipes
 from agents.engines.base import Sampling
 from agents.errors import SetupError
@@ -76,7 +77,9 @@ class BatchSettings(_Settings):
 class EvalSettings(_Settings):
     """Held-out evaluation."""
 
-    split: str = Field("test", description="split to evaluate on; never the training split")
+    split: str = Field(
+        "test", description="never the training split; where the environment has no test split, its last one"
+    )
     tasks: int = Field(64, ge=0, description="tasks; 0 turns evaluation off")
     attempts: int = Field(4, ge=1, description="sampled attempts a task")
     temperature: float = Field(1.0, gt=0, description="sampling temperature; a greedy attempt is made besides")
@@ -111,6 +114,8 @@ class TrainConfig(_Settings):
 
     @model_validator(mode="after")
     def _compatible(self) -> TrainConfig:
+        if "split" not in self.eval.model_fields_set:
+            self.eval = self.eval.model_copy(update={"split": _held_out(self.env.id)})
         if self.eval.tasks and self.eval.split == self.env.split:
             raise ValueError(
                 f"eval.split and env.split are both {self.env.split!r}; evaluate on a held-out split, "
@@ -150,6 +155,15 @@ class TrainConfig(_Settings):
         """Where this run is written."""
         name = self.env.id.rpartition("/")[2].lower()
         return self.run_dir or Path("runs") / f"{type(self.recipe).name}-{name}-s{self.seed}"
+
+
+def _held_out(env: str) -> str:
+    """The split that a run is evaluated on where it names none."""
+    try:
+        splits = rfenvs.splits(env)
+    except (ValueError, TypeError):  # another author's environment
+        return "test"
+    return "test" if "test" in splits else splits[-1]
 
 
 def build(settings: Mapping[str, Any]) -> TrainConfig:

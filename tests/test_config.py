@@ -38,6 +38,21 @@ def test_quickstart_is_valid_and_teaches_from_revealing_feedback():
     assert config.env.kwargs["feedback"] == "expected"
 
 
+@pytest.mark.parametrize(
+    ("env", "split"),
+    [
+        ("rfenvs/ToolCall-v0", "test"),
+        ("rfenvs/ALFWorld-v0", "valid_unseen"),
+        ("rfenvs:rfenvs/ALFWorld-v0", "valid_unseen"),
+        ("CartPole-v1", "test"),
+        ("nobody/Knows-v0", "test"),
+    ],
+)
+def test_what_is_held_out_by_default_is_a_split_of_the_environment(env, split):
+    assert build({"recipe": "opd", "env": {"id": env}}).eval.split == split
+    assert build({"recipe": "opd", "env": {"id": env}, "eval": {"split": "dev"}}).eval.split == "dev"
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_has_valid_published_settings(name):
     assert type(build({"recipe": name}).recipe).name == name
@@ -186,6 +201,14 @@ def test_check_teacher_warns_about_a_teacher_that_knows_nothing(tiny_dir, capsys
     captured = capsys.readouterr()
     assert "it has nothing to teach" in captured.err
     assert '"teacher_success": 0.0' in captured.out
+
+
+def test_help_shows_what_the_recipe_and_the_command_line_set(capsys):
+    assert main(["train", "alfworld", "--optim.lr", "3e-5", "--help"]) == 0
+    shown = capsys.readouterr().out
+    for setting in ("optim.lr [3e-05]", "eval.split [valid_unseen]", "recipe.intervention.judge.kind [teacher]"):
+        assert f"--{setting}\n" in shown
+    assert "recipe.* are those of sage_opd" in shown
 
 
 def test_importing_agents_is_light():
