@@ -40,6 +40,7 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
         "reward": turn.reward,
         "finish_reason": turn.finish_reason,
         "feedback": turn.feedback,
+        **({} if turn.advice is None else {"advice": turn.advice}),
     }
 
 
@@ -128,7 +129,8 @@ def _replay(env: rfenvs.TextEnv, row: Mapping[str, Any]) -> dict[str, Any]:
         action = rfenvs.Action(old["text"], finish_reason=old.get("finish_reason"))
         _, reward, terminated, truncated, info = env.step(action)
         turn = Turn([], [], [], old["text"], old["messages"], float(reward), info["feedback"])
-        turn.finish_reason = old.get("finish_reason", "stop")
+        turn.finish_reason, turn.source = old.get("finish_reason", "stop"), old.get("source", "policy")
+        turn.advice = old.get("advice")
         trajectory.turns.append(turn)
         trajectory.scored, trajectory.stop_reason = info["scored"], info["stop_reason"]
         if terminated or truncated:

@@ -162,6 +162,62 @@ def make_run(root: Path, steps: int = 6, groups: int = 2, size: int = 4, hostile
     return root
 
 
+EPISODE = [
+    # who acted, what, the judge's label, what was said of it
+    ("policy", "look", "skip", ""),
+    ("policy", "<think>where is it?</think>\ngo to desk 9", "strong", "There is no receptacle desk 9 here."),
+    ("expert", "go to desk 1", None, ""),
+    ("policy", "look", "weak", "The same command was given before."),
+]
+ROOM = "You act in a house.\n\nYour task is to: look at the book under the lamp."
+
+
+def episode_row(step: int, attempt: int) -> dict[str, Any]:
+    """An attempt of four turns whose history is a window of one turn: the task, then what came last."""
+    turns = []
+    for t, (source, text, label, said) in enumerate(EPISODE):
+        task = {"role": "user", "content": ROOM if t < 2 else f"{ROOM}\n\n[{t - 1} earlier turns are left out.]"}
+        window = [{"role": "assistant", "content": EPISODE[t - 1][1]}, {"role": "user", "content": f"Reply {t}."}]
+        messages = [task, *window] if t else [task]
+        hint = [*messages[:-1], {"role": "user", "content": messages[-1]["content"] + "\n\nA hint: the desk."}]
+        item = {"kind": "invalid_action", "severity": "warning", "source": "env", "text": said, "visibility": "teacher"}
+        turn = {
+            "messages": messages, "text": text, "source": source, "reward": 0.0, "finish_reason": "stop",
+            "feedback": [item] if said else [], "advice": "go to desk 1",
+            "teacher_messages": None if source == "expert" else hint,
+        }  # fmt: skip
+        if label is not None:
+            turn |= {
+                "label": label,
+                "label_reason": f"Because of {text}.",
+                "tokens": tokens_of(text, "desk", random.Random(t)),
+            }
+        turns.append(turn)
+    return {
+        "step": step, "group": 0, "attempt": attempt, "scored": True, "stop_reason": "max_turns",
+        "task": {"id": "book", "index": 0, "split": "train"}, "reward": 0.0, "turns": turns,
+    }  # fmt: skip
+
+
+def make_episodes(root: Path) -> Path:
+    """An unfinished run on episodes of many turns, with a judge."""
+    root.mkdir(parents=True, exist_ok=True)
+    with MetricsWriter(root) as writer:
+        for step in range(4):
+            writer.log(step, "train", {
+                "reward": 0.25 * step, "success": 0.0, "turns": 4.0, "failed_turns": 0.25, "repeated_turns": 0.5,
+                "stop_reasons": {"max_turns": 3, "completed": step} if step else {}, "zero_variance": None,
+                "turns_skip": 2.0, "turns_weak": 1.0, "turns_strong": 1.0 + step, "active_share": 0.5,
+                "weight_scale": 2.0, "student_turns": 1 + step, "generations": 2, "turn_length": 3.0,
+                "feedback": {"none": 2}, "seconds": 1.0,
+            })  # fmt: skip
+            rows = [episode_row(step, attempt) for attempt in range(2)]
+            for turn in rows[1]["turns"]:
+                turn |= {"source": SCRIPT, "label": SCRIPT, "label_reason": SCRIPT, "advice": SCRIPT, "text": SCRIPT}
+            writer.log_trajectories(rows)
+    return root
+
+
 def hostile_row(row: dict[str, Any]) -> dict[str, Any]:
     """The same attempt with trouble in every field a model, a task or an environment can write."""
     text = "\n".join(HOSTILE.values())
@@ -341,3 +397,53 @@ def test_the_summary_has_the_last_word_on_the_headline(finished: Path, tmp_path:
     assert [line["name"] for line in data["headline"]] == ["temperature 1", "greedy"]
     assert data["headline"][0]["before"]["mean"] == pytest.approx(0.1)
     assert data["totals"]["generations"] == 6 * 2 * 4
+
+
+# Episodes of many turns
+
+
+def curves_of(root: Path, place: str) -> dict[str, Any]:
+    return {curve["key"]: curve for curve in page_data(root)[place]}
+
+
+def line_of(curve: dict[str, Any]) -> dict[str, list[float | None]]:
+    return {line["name"]: [point["mean"] for point in line["points"]] for line in curve["series"]}
+
+
+def test_ends_and_labels_are_shares_of_what_was_counted(tmp_path: Path) -> None:
+    curves = curves_of(make_episodes(tmp_path), "curves")
+    assert line_of(curves["stop_reasons"]) == {
+        "max turns": [None, 3 / 4, 3 / 5, 1 / 2],
+        "completed": [None, 1 / 4, 2 / 5, 1 / 2],
+    }
+    assert line_of(curves["labels"])["strong"] == [1 / 4, 2 / 5, 3 / 6, 4 / 7]
+    assert list(line_of(curves["labels"])) == ["skip", "weak", "strong"]
+    assert "zero_variance" not in curves, "it was not measured"
+    assert {"turns", "failed_turns", "repeated_turns", "success"} <= set(curves)
+
+
+def test_whatever_a_recipe_logged_has_a_curve_and_nothing_has_two(tmp_path: Path) -> None:
+    root = make_episodes(tmp_path)
+    more = curves_of(root, "more")
+    assert set(more) == {"active_share", "weight_scale", "student_turns"}
+    assert line_of(more["student_turns"]) == {"Student turns": [1, 2, 3, 4]}
+
+
+def test_rare_ends_are_one_line(tmp_path: Path) -> None:
+    ends = {"max_turns": 8, "completed": 4, "context_overflow": 2, "curriculum": 1, "rollout_turns": 1}
+    with MetricsWriter(tmp_path) as writer:
+        writer.log(0, "train", {"turns": 3.0, "stop_reasons": ends})
+    shown = line_of(curves_of(tmp_path, "curves")["stop_reasons"])
+    assert shown == {"max turns": [0.5], "completed": [0.25], "context overflow": [0.125], "other": [0.125]}
+
+
+def test_single_turns_have_no_curves_of_episodes(tmp_path: Path) -> None:
+    with MetricsWriter(tmp_path) as writer:
+        writer.log(0, "train", {"reward": 1.0, "success": 1.0, "turns": 1.0, "stop_reasons": {"completed": 8}})
+    assert set(curves_of(tmp_path, "curves")) == {"reward"}, "and none of success, which is the reward"
+
+
+def test_the_headline_names_the_temperature_of_the_evaluation(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"eval": {"temperature": 0.4}}}))
+    (tmp_path / "summary.json").write_text(json.dumps({"held_out": {"before": None, "after": {"mean": 0.5}}}))
+    assert [line["name"] for line in page_data(tmp_path)["headline"]] == ["temperature 0.4"]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import HOSTILE, SCRIPT, SYSTEM, make_run
+from test_report import EPISODE, HOSTILE, ROOM, SCRIPT, SYSTEM, make_episodes, make_run
 
 from agents.report import write_report
 
@@ -432,3 +432,71 @@ def test_attempts_left_out_are_counted_and_their_siblings_are_still_listed(brows
     css(browser, ".rail li:not([hidden])")[0].click()
     assert len(css(browser, ".siblings .chip")) == 8
     assert css(browser, ".siblings .chip:disabled")
+
+
+# Episodes of many turns
+
+
+@pytest.fixture(scope="module")
+def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_episodes(tmp_path_factory.mktemp("runs") / "episodes")
+    write_report(run)
+    return run
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_an_episode_can_be_read_at_a_glance(browser: Browser, episodes: Path, width: int) -> None:
+    visit(browser, episodes, "#attempt-1-0-0", width=width)
+    assert browser.execute_script(FITS)
+    assert texts(browser, ".outline .act") == ["look", "go to desk 9", "go to desk 1", "look"]
+    assert texts(browser, ".outline .remark") == [said for *_, said in EPISODE]
+    assert texts(browser, ".outline .marks") == ["skip", "strong", "expert", "weak"]
+    for badge in css(browser, ".judged, .badge.expert"):
+        assert badge.is_displayed()
+        assert 0 <= badge.rect["x"] < width
+
+
+def test_a_line_of_the_outline_leads_to_its_turn(browser: Browser, episodes: Path) -> None:
+    visit(browser, episodes, "#attempt-1-0-0")
+    css(browser, ".outline .line")[2].click()
+    assert browser.execute_script("return document.activeElement.textContent").startswith("Turn 3")
+    top = "return document.querySelectorAll('.turn')[2].getBoundingClientRect().top"
+    assert 0 <= browser.execute_script(top) < 200
+
+
+def test_a_turn_shows_the_verdict_who_acted_and_only_what_is_new(browser: Browser, episodes: Path) -> None:
+    visit(browser, episodes, "#attempt-1-0-0")
+    assert texts(browser, ".turn .verdict") == [
+        f"The judge: Because of {text}." for _, text, label, _ in EPISODE if label
+    ]
+    assert texts(browser, ".turn:nth-of-type(1) .prompt .content") == [ROOM]
+    assert texts(browser, ".turn:nth-of-type(4) .prompt > .bubble .content") == ["Reply 3."]
+    assert texts(browser, ".turn:nth-of-type(4) .earlier summary") == ["2 earlier messages"]
+    assert texts(browser, ".turn:nth-of-type(4) .teacher .bubble mark") == ["\n\nA hint: the desk."]
+    assert texts(browser, ".turn:nth-of-type(3) .action h4")[0].startswith("What the expert wrote")
+    advised = texts(browser, ".advice pre")
+    assert advised == ["go to desk 1"] * 3, "not where it is what was done"
+    # that a turn before the last earned nothing is no failure
+    assert [len(turn.find_elements("css selector", "h3 .bad")) for turn in css(browser, ".turn")] == [0, 0, 0, 1]
+
+
+def test_hostile_text_in_a_judgement_is_text(browser: Browser, episodes: Path) -> None:
+    visit(browser, episodes, "#attempt-1-0-1")
+    assert texts(browser, ".turn:nth-of-type(1) .verdict") == [f"The judge: {SCRIPT}"]
+    assert texts(browser, ".turn:nth-of-type(1) h3 .judged") == [SCRIPT]
+    assert browser.execute_script("return [window.pwned, document.querySelectorAll('img').length]") == [None, 0]
+    assert browser.execute_script(FITS)
+
+
+def test_long_prompts_of_the_teacher_fold_what_the_policy_saw(browser: Browser, tmp_path: Path) -> None:
+    run = make_episodes(tmp_path / "run")
+    rows = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
+    turn = rows[0]["turns"][3]
+    many = [{"role": role, "content": f"{role} {k}"} for k in range(4) for role in ("user", "assistant")]
+    turn["messages"] = [*many, {"role": "user", "content": "Now."}]
+    turn["teacher_messages"] = [*many, {"role": "user", "content": "Now. A hint."}]
+    (run / "trajectories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_report(run)
+    visit(browser, run, "#attempt-0-0-0")
+    assert texts(browser, ".turn:nth-of-type(4) .teacher summary") == ["8 messages as the policy saw them"]
+    assert texts(browser, ".turn:nth-of-type(4) .teacher > .bubble .content") == ["Now. A hint."]

@@ -55,7 +55,7 @@ function marked(own, other) {
   return parts;
 }
 
-// The teacher's prompt: messages that the policy also saw are quiet, the rest shows what is new in it.
+// The teacher's prompt: messages that the policy also saw are quiet, and folded in long ones; the rest shows what is new.
 function teacherView(turn) {
   const own = turn.messages.map(([role, text]) => ({ role, text, used: false }));
   const pairs = turn.teacher.map(([role, text]) => {
@@ -63,13 +63,23 @@ function teacherView(turn) {
     if (same) same.used = true;
     return { role, text, same };
   });
-  return pairs.map(({ role, text, same }) => {
+  const view = ({ role, text, same }) => {
     if (same) return bubble(role, texts[text], "same");
     const likely = own.filter((message) => !message.used && message.role === role).at(-1);
     if (!likely) return bubble(role, h("mark", {}, texts[text]), "new");
     likely.used = true;
     return bubble(role, marked(texts[likely.text], texts[text]), "changed");
-  });
+  };
+  const parts = [];
+  for (let i = 0; i < pairs.length;) {
+    let end = i + 1;
+    while (end < pairs.length && !pairs[end].same === !pairs[i].same) end++;
+    const run = pairs.slice(i, end).map(view);
+    parts.push(pairs[i].same && run.length > 2
+      ? h("details", { class: "earlier" }, h("summary", {}, `${plural(run.length, "message")} as the policy saw them`), run) : run);
+    i = end;
+  }
+  return parts;
 }
 
 function feedbackCard(item) {
@@ -92,14 +102,48 @@ function gapWords(turn) {
   return `${plural(turn.tokens.length, "token")}, mean gap ${number(mean)} nats`;
 }
 
-// How many messages at the start were on screen already with the turns before.
+// How many messages at the start were on screen already with the turns before: all up to the last action. A history
+// that leaves turns out begins with other words, but not with other events.
 function alreadyShown(turn, before) {
-  if (!before) return 0;
-  let same = 0;
-  while (same < before.messages.length && String(turn.messages[same]) === String(before.messages[same])) same++;
-  const next = turn.messages[same];
-  return same === before.messages.length && next && next[0] === "assistant" ? same + 1 : same;
+  return before ? turn.messages.findLastIndex(([role]) => role === "assistant") + 1 : 0;
 }
+
+const JUDGED = { skip: "not taught", weak: "taught a little", strong: "taught" };
+
+// What the judge made of a turn.
+function labelBadge(turn) {
+  if (typeof turn.label !== "string") return null;
+  const about = Object.hasOwn(JUDGED, turn.label) ? `the judge: ${JUDGED[turn.label]}` : null;
+  return h("span", { class: "badge judged", "data-label": turn.label, title: about }, turn.label);
+}
+
+const actor = (turn) => typeof turn.source === "string" && turn.source !== "policy" && h("span", { class: "badge expert" }, turn.source);
+
+// The first thing that was said against a turn, else the first thing that was said of it.
+function remark(turn) {
+  const items = turn.feedback.filter((item) => item.kind !== "reference");
+  const item = items.find((one) => one.severity !== "info") || items[0];
+  return item ? texts[item.text].split("\n", 1)[0] : "";
+}
+
+// The words of an action without its reasoning.
+const spoken = (turn) => texts[turn.text].split("</think>").at(-1).trim().replace(/\s+/g, " ");
+
+// The episode at a glance: a line a turn, each the way to the turn in full.
+function outline(attempt) {
+  const go = (i) => {
+    const turn = document.querySelectorAll(".detail .turn")[i];
+    turn.scrollIntoView({ block: "start" });
+    turn.querySelector("h3").focus({ preventScroll: true });
+  };
+  return h("ol", { class: "outline", "aria-label": "The turns" }, attempt.turns.map((turn, i) =>
+    h("li", {}, h("button", { type: "button", class: "line", onclick: () => go(i) },
+      h("span", { class: "n" }, i + 1), h("span", { class: "act", dir: "auto" }, spoken(turn) || "(nothing)"),
+      h("span", { class: "marks" }, actor(turn), labelBadge(turn), known(turn.reward) && turn.reward !== 0 && rewardBadge(turn.reward)),
+      h("span", { class: "remark", dir: "auto" }, remark(turn))))));
+}
+
+const teaching = data.attempts.list.some((attempt) => attempt.turns.some((turn) => turn.teacher));
 
 function turnView(attempt, i) {
   const turn = attempt.turns[i];
@@ -107,20 +151,24 @@ function turnView(attempt, i) {
   const shown = alreadyShown(turn, attempt.turns[i - 1]);
   const bubbles = (list) => list.map(([role, text]) => bubble(role, texts[text]));
   const differs = turn.teacher && turn.teacher.length > 0;
+  const paid = known(turn.reward) && (turn.reward !== 0 || i === attempt.turns.length - 1);
   return h("article", { class: "turn", "aria-label": `Turn ${i + 1}` },
-    several && h("h3", {}, `Turn ${i + 1}`, h("span", { class: "quiet" }, ` of ${attempt.turns.length} `), rewardBadge(turn.reward),
+    several && h("h3", { tabindex: -1 }, `Turn ${i + 1}`, h("span", { class: "quiet" }, ` of ${attempt.turns.length} `),
+      actor(turn), labelBadge(turn), paid && rewardBadge(turn.reward),
       turn.finish_reason === "length" && h("span", { class: "badge bad" }, "cut off")),
+    texts[turn.reason] && h("p", { class: "verdict" }, h("span", { class: "quiet" }, "The judge: "), h("span", { dir: "auto" }, texts[turn.reason])),
     block("prompt", shown ? "What the policy saw next" : "What the policy saw",
       shown > 0 && h("details", { class: "earlier" }, h("summary", {}, plural(shown, "earlier message")), bubbles(turn.messages.slice(0, shown))),
       bubbles(turn.messages.slice(shown))),
-    block("action", h("span", {}, "What it wrote ", turn.tokens.length > 0 && h("span", { class: "quiet" }, gapWords(turn))),
+    block("action", h("span", {}, actor(turn) ? `What the ${turn.source} wrote ` : "What it wrote ", turn.tokens.length > 0 && h("span", { class: "quiet" }, gapWords(turn))),
       turn.tokens.length > 0 ? [tokenView(turn), turn.tokens.some((token) => known(token[3])) && legend(),
         h("details", { class: "plain" }, h("summary", {}, "As plain text"), h("pre", { class: "text", dir: "auto" }, texts[turn.text]))]
         : texts[turn.text] ? h("pre", { class: "text", dir: "auto" }, texts[turn.text]) : h("p", { class: "empty" }, "Nothing.")),
+    turn.advice !== null && turn.advice !== turn.text && block("advice", "What the expert would have done", h("pre", { class: "text", dir: "auto" }, texts[turn.advice])),
     turn.feedback.length > 0 && block("answer", "What came back", h("ul", {}, turn.feedback.map(feedbackCard))),
     differs
       ? block("teacher", h("span", {}, "What the teacher saw ", h("span", { class: "quiet" }, "with what the policy did not see ", h("mark", {}, "marked"))), teacherView(turn))
-      : block("teacher", "What the teacher saw", h("p", { class: "empty" }, "Nothing was taught here.")));
+      : teaching && block("teacher", "What the teacher saw", h("p", { class: "empty" }, "Nothing was taught here.")));
 }
 
 function attemptView(attempt, go) {
@@ -141,6 +189,7 @@ function attemptView(attempt, go) {
         attempt.stop_reason && h("span", { class: "label" }, String(attempt.stop_reason).replaceAll("_", " ")),
         taskName && h("span", { class: "label task" }, `task ${taskName}`)),
       chips.length > 1 && h("nav", { class: "siblings", "aria-label": "Attempts of the same group" }, h("span", { class: "quiet" }, "Siblings"), chips)),
+    attempt.turns.length > 2 && outline(attempt),
     ...attempt.turns.map((_, i) => turnView(attempt, i)),
   ];
 }

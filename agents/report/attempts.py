@@ -123,6 +123,10 @@ class Packer:
         return {
             "messages": self._messages(turn.get("messages") or []),
             "text": self._text(turn.get("text")),
+            "source": turn.get("source"),
+            "label": turn.get("label"),
+            "reason": self._text(turn.get("label_reason")),
+            "advice": None if turn.get("advice") is None else self._text(turn["advice"]),
             "reward": turn.get("reward"),
             "finish_reason": turn.get("finish_reason"),
             "feedback": [self._feedback(item) for item in turn.get("feedback") or ()],

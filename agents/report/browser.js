@@ -39,7 +39,7 @@ class Browser {
 
   haystack(attempt) {
     if (!attempt.haystack) {
-      const of = (turn) => [turn.text, ...turn.messages.map((message) => message[1]), ...turn.feedback.map((item) => item.text)];
+      const of = (turn) => [turn.text, ...turn.messages.map((message) => message[1]), turn.reason, ...turn.feedback.map((item) => item.text)];
       const task = attempt.task ? [String(attempt.task.id)] : [];
       attempt.haystack = [...task, ...new Set(attempt.turns.flatMap(of))].map((n) => (typeof n === "number" ? texts[n] : n)).join("\n").toLowerCase();
     }

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -23,19 +24,40 @@ class Figure:
 
 FIGURES = (
     Figure("reward", "Training reward", "Mean reward of the attempts of a step."),
+    Figure("success", "Training success", "Attempts that earned the full reward.", "share"),
     Figure("loss", "Loss", "What the optimiser minimised."),
     Figure("teacher_gap", "Teacher gap", "Mean divergence of teacher and student at a token.", "nats"),
     Figure("entropy", "Entropy", "How undecided the student is at a token.", "nats"),
     Figure("length", "Length", "Mean length of an attempt.", "tokens"),
     Figure("zero_variance", "Zero-variance groups", "Groups whose attempts all earned the same reward.", "share"),
 )
+EPISODE_FIGURES = (
+    Figure("turns", "Turns", "Mean turns of an episode."),
+    Figure("failed_turns", "Failed turns", "Turns that the environment called an error.", "share"),
+    Figure(
+        "repeated_turns", "Repeated turns", "Turns that did what an earlier one had done, to no other end.", "share"
+    ),
+)
+"""Drawn where episodes have several turns."""
 MORE_FIGURES = (
-    Figure("taught", "Taught", "Attempts that had something to learn from.", "share"),
-    Figure("truncated", "Cut off", "Attempts that ran out of tokens.", "share"),
-    Figure("repetition", "Repetition", "How much of an attempt repeats itself.", "share"),
+    Figure("active_share", "Active share", "Tokens that count, of those that the teacher scored.", "share"),
+    Figure("weight_scale", "Scale Z", "What brings the mean weight of a token back to 1."),
+    Figure("confidence", "Teacher's confidence", "Mean probability of the teacher's likeliest token.", "share"),
+    Figure(
+        "judge_failed", "Unreadable verdicts", "Turns that are strong because the judge said nothing clear.", "share"
+    ),
+    Figure("taught", "Taught", "Turns that had something to learn from.", "share"),
+    Figure("truncated", "Cut off", "Turns that ran out of tokens.", "share"),
+    Figure("repetition", "Repetition", "How much of a turn repeats itself.", "share"),
     Figure("grad_norm", "Gradient norm", "Before clipping."),
     Figure("lr", "Learning rate", "As the schedule set it."),
 )
+LABELS = ("skip", "weak", "strong")
+_COUNTERS = frozenset(
+    {"step", "generations", "skipped", "tokens", "seconds", "cpu_seconds", "optimizer_steps", "overlong_contexts"}
+    | {"turn_length", *(f"turns_{label}" for label in LABELS)}
+)
+"""Numbers of a step that are told elsewhere, or add nothing to a figure that is there."""
 
 
 def accumulate(values: Sequence[float | None]) -> list[float]:
@@ -63,7 +85,40 @@ def latest(rows: Iterable[Row], kind: str, *keys: str) -> list[Row]:
     return sorted(found.values(), key=lambda row: row["step"])
 
 
-def training_curves(rows: Sequence[Row], figures: Sequence[Figure] = FIGURES) -> list[dict[str, Any]]:
+def training_curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The curves that are always on show, of what was measured at least once.
+
+    Success is left out where it is the reward; numbers of episodes where no attempt had two turns.
+    """
+    train = latest(rows, "train")
+    same = all(row.get("success") == row.get("reward") for row in train)
+    several = any((row.get("turns") or 0) > 1 for row in train)
+    curves = [c for c in _single(rows, FIGURES) if not (same and c["key"] == "success")]
+    if several:
+        curves += _single(rows, EPISODE_FIGURES)
+        ends = [row.get("stop_reasons") or {} for row in train]
+        curves += _shares(rows, "stop_reasons", "How episodes end", "Episodes by what ended them.", ends)
+    labels = [{label: row.get(f"turns_{label}") or 0 for label in LABELS} for row in train]
+    return curves + _shares(
+        rows, "labels", "Turns by label", "What the judge said of the turns it saw.", labels, LABELS
+    )
+
+
+def more_curves(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The curves that are folded away: the usual ones, then whatever else a recipe logged."""
+    known = {figure.key for figure in (*FIGURES, *EPISODE_FIGURES, *MORE_FIGURES)} | _COUNTERS
+    said = dict.fromkeys(key for row in latest(rows, "train") for key in row)
+    own = [key for key in said if key not in known and _is_number(rows, key)]
+    named = [Figure(key, key.replace("_", " ").capitalize(), "As the recipe logged it.") for key in own]
+    return _single(rows, (*MORE_FIGURES, *named))
+
+
+def _is_number(rows: Sequence[Row], key: str) -> bool:
+    values = [row[key] for row in latest(rows, "train") if row.get(key) is not None]
+    return bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+
+
+def _single(rows: Sequence[Row], figures: Sequence[Figure]) -> list[dict[str, Any]]:
     """One curve for each figure that was measured at least once."""
     train = latest(rows, "train")
     generations = accumulate([row.get("generations") for row in train])
@@ -77,6 +132,46 @@ def training_curves(rows: Sequence[Row], figures: Sequence[Figure] = FIGURES) ->
             series = [{"name": figure.title, "points": points}]
             curves.append(_curve(figure.key, figure.title, figure.caption, figure.unit, series))
     return curves
+
+
+def _shares(
+    rows: Sequence[Row],
+    key: str,
+    title: str,
+    caption: str,
+    counts: Sequence[Mapping[str, float]],
+    names: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """A curve with a line for each name of ``counts``, one mapping a step: its share. None where nothing was counted.
+
+    Without ``names``, those are the three most frequent, and the rest is one line.
+    """
+    total: Counter[str] = Counter()
+    for one in counts:
+        total.update(one)
+    if not any(total.values()):
+        return []
+    kept = list(names) if names is not None else [name for name, _ in total.most_common(4 if len(total) == 4 else 3)]
+    rest = names is None and len(total) > len(kept)
+    train = latest(rows, "train")
+    generations = accumulate([row.get("generations") for row in train])
+
+    def line(name: str, of: Sequence[str]) -> dict[str, Any]:
+        points = [
+            {
+                "step": row["step"],
+                "generations": spent,
+                "mean": sum(one.get(k, 0) for k in of) / whole if whole else None,
+            }
+            for row, spent, one in zip(train, generations, counts, strict=True)
+            for whole in [sum(one.values())]
+        ]
+        return {"name": name.replace("_", " "), "points": points}
+
+    series = [line(name, [name]) for name in kept]
+    if rest:
+        series.append(line("other", [name for name in total if name not in kept]))
+    return [_curve(key, title, caption, "share", series)]
 
 
 def success_curves(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -20,9 +20,9 @@ from typing import Any
 
 from agents.report.attempts import load_attempts
 from agents.report.curves import (
-    MORE_FIGURES,
     accumulate,
     latest,
+    more_curves,
     success_curves,
     temperature_name,
     training_curves,
@@ -60,11 +60,11 @@ def page_data(root: Path) -> dict[str, Any]:
         "model": _name(config.get("model")),
         "run": root.resolve().name,
         "finished": summary is not None,
-        "headline": _headline(summary, rows),
+        "headline": _headline(summary, rows, config),
         "totals": _totals(summary, rows),
         "success": success_curves(rows),
         "curves": training_curves(rows),
-        "more": training_curves(rows, MORE_FIGURES),
+        "more": more_curves(rows),
         "alarms": latest(rows, "alarm", "name"),
         "teacher": {k: v for k, v in teacher[-1].items() if k not in ("kind", "step")} if teacher else None,
         "config": config,
@@ -130,10 +130,14 @@ def _name(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _headline(summary: dict[str, Any] | None, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _headline(
+    summary: dict[str, Any] | None, rows: list[dict[str, Any]], config: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Success before and after, sampled and greedy; without a summary the first and the latest evaluation."""
     if summary is not None:
-        lines = [("temperature 1", summary.get("held_out")), ("greedy", summary.get("held_out_greedy"))]
+        evaluated = (config.get("config") or {}).get("eval") or {}
+        sampled = temperature_name(evaluated.get("temperature") or 1.0)
+        lines = [(sampled, summary.get("held_out")), ("greedy", summary.get("held_out_greedy"))]
         return [{"name": name, **pair} for name, pair in lines if pair and pair.get("after")]
     found: dict[float, list[dict[str, Any]]] = {}
     for row in latest(rows, "eval", "split", "temperature"):
