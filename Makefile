@@ -2,13 +2,16 @@
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
+ALFWORLD ?= .venv-alfworld
 
-.PHONY: help train test test-slow test-peers test-docker check bench demo-report clean
+.PHONY: help train test test-slow test-peers test-alfworld test-docker check bench demo-report clean
 
 help:
 	@echo "make train        a small pretrained model learns to call tools, in minutes, on two cores"
 	@echo "make demo-report  runs/quickstart/report.html of that run"
 	@echo "make test         the test suite       (test-slow: training runs; test-peers: beside TRL, LiveCodeBench, BFCL, tau2)"
+	@echo "make test-alfworld  our ALFWorld beside the official engine, word for word, in a Python of its own; building that"
+	@echo "                  takes g++, make and cmake where there are no wheels, and half of it the real games (RFENVS_TEST_DATA)"
 	@echo "make test-docker  the Docker sandbox; root may start, and install, an engine for it"
 	@echo "make check        ruff and mypy --strict"
 	@echo "make bench        every benchmark; results go to docs/benchmarks"
@@ -44,6 +47,15 @@ $(BIN)/.peers: $(BIN)/.installed
 test-peers: $(BIN)/.peers
 	$(BIN)/python -m pytest -m peer
 
+$(ALFWORLD)/.installed:
+	$(PYTHON) -m venv $(ALFWORLD)
+	$(ALFWORLD)/bin/python -m pip install --quiet --disable-pip-version-check textworld==1.7.0 alfworld==0.4.2 pyyaml
+	@touch $@
+
+test-alfworld: $(BIN)/.installed $(ALFWORLD)/.installed
+	RFENVS_ALFWORLD_PYTHON=$(abspath $(ALFWORLD))/bin/python \
+		$(BIN)/python -m pytest -m peer tests/test_alfworld_peer.py tests/test_alfworld_generator.py
+
 # The engine that answers, else a private one for as long as the tests run.
 test-docker: $(BIN)/.installed
 	$(BIN)/python tests/docker_engine.py $(BIN)/python -m pytest -m docker
@@ -56,6 +68,7 @@ check: $(BIN)/.installed
 bench: $(BIN)/.peers
 	$(BIN)/python benchmarks/env_step.py
 	$(BIN)/python benchmarks/vector.py
+	RFENVS_ALFWORLD_PYTHON=$(abspath $(wildcard $(ALFWORLD)/bin/python)) $(BIN)/python benchmarks/alfworld.py
 	$(BIN)/python benchmarks/math_verdicts.py
 	$(BIN)/python benchmarks/tool_calls.py
 	$(BIN)/python benchmarks/loss_memory.py
@@ -67,4 +80,4 @@ bench: $(BIN)/.peers
 	$(BIN)/python benchmarks/learning.py
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ALFWORLD) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

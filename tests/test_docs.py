@@ -66,6 +66,31 @@ def test_write_a_recipe(tiny_dir, tmp_path):
     assert run.summary["recipe"] == "undecided_sdpo"
 
 
+STATE_TOLD = {
+    "dagger": {"recipe": "dagger"},
+    "gigpo": {"recipe": "gigpo"},
+    "tcod": {"recipe": {"name": "tcod", "direction": "back_to_front"}},
+    "oracle": {"recipe": {"name": "sage_opd", "intervention": {"judge": {"kind": "oracle"}, "confidence": "off"}}},
+    "plan": {"recipe": {"name": "opd", "context": {"sources": ["plan"], "allow_reference": True}}},
+}
+
+
+@pytest.mark.parametrize("settings", STATE_TOLD.values(), ids=STATE_TOLD.keys())
+def test_an_environment_that_tells_its_state_is_trained_on_by_what_the_page_names(settings, tiny_dir, tmp_path):
+    import rfenvs
+    from agents.config import build
+    from agents.training.trainer import Trainer
+
+    exec(blocks("docs/bring-your-own-environment.md")[1], {})
+    assert rfenvs.validate("me/Lift-v0", "train").ok
+    config = build({
+        **settings, "env": {"id": "me/Lift-v0"}, "model": {"name": str(tiny_dir)}, "steps": 1, "check_teacher": 2,
+        "batch": {"tasks": 2, "attempts": 2}, "sampling": {"max_tokens": 2}, "eval": {"tasks": 0},
+        "rollout": {"turns": 3}, "run_dir": str(tmp_path / "run"), "save_final": False,
+    })  # fmt: skip
+    assert Trainer(config).run().summary["skipped"] == 0
+
+
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+?)\)", page.read_text()):
@@ -73,7 +98,7 @@ def test_links_lead_somewhere():
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-@pytest.mark.parametrize("target", ["train", "test", "check", "bench", "demo-report"])
+@pytest.mark.parametrize("target", ["train", "test", "test-alfworld", "check", "bench", "demo-report"])
 def test_the_makefile_has(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
