@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import EPISODE, HOSTILE, ROOM, SCRIPT, SYSTEM, make_episodes, make_run
+from browsing import FITS, Browser, choose, chosen, css, listed, press, texts, until, visit
+from test_report import HOSTILE, SCRIPT, SYSTEM, make_run
 
 from agents.report import write_report
-
-Browser = Any
-FITS = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 
 
 @pytest.fixture(scope="module")
@@ -24,79 +20,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = make_run(tmp_path_factory.mktemp("runs") / "finished")
     write_report(run)
     return run
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    webdriver = pytest.importorskip("selenium.webdriver")
-    binary = shutil.which("chromium") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (binary and driver):
-        pytest.skip("needs Chromium and its driver (on Debian: apt install chromium chromium-driver)")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run",
-        "disable-background-networking", "disable-component-update", "disable-sync", "window-size=1400,1000",
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
-def until(question: Callable[[], Any]) -> Any:
-    """The first true answer within five seconds."""
-    end = time.monotonic() + 5
-    while not (answer := question()) and time.monotonic() < end:
-        time.sleep(0.02)
-    assert answer, "nothing happened in five seconds"
-    return answer
-
-
-def visit(browser: Browser, run: Path, place: str = "", width: int = 1400, scheme: str = "light") -> None:
-    browser.get("about:blank")
-    for kind in ("browser", "performance"):
-        browser.get_log(kind)
-    size = {"width": width, "height": 1000, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.get((run / "report.html").as_uri() + place)
-    until(lambda: browser.execute_script("return 'ready' in document.documentElement.dataset"))
-
-
-def css(browser: Browser, selector: str) -> list[Any]:
-    return list(browser.find_elements("css selector", selector))
-
-
-def texts(browser: Browser, selector: str) -> list[str]:
-    code = "return [...document.querySelectorAll(arguments[0])].map(e => e.textContent.toWellFormed())"
-    return list(browser.execute_script(code, selector))
-
-
-def listed(browser: Browser) -> list[str]:
-    return texts(browser, ".rail li:not([hidden]) .where")
-
-
-def chosen(browser: Browser) -> str:
-    (title,) = texts(browser, ".attempt-head h3")
-    return title
-
-
-def press(browser: Browser, key: str) -> None:
-    from selenium.webdriver.common.action_chains import ActionChains
-    from selenium.webdriver.common.keys import Keys
-
-    ActionChains(browser).send_keys(getattr(Keys, key)).perform()
-
-
-def choose(browser: Browser, field: str, value: str) -> None:
-    from selenium.webdriver.support.ui import Select
-
-    Select(browser.find_element("id", field)).select_by_value(value)
 
 
 @pytest.fixture(scope="module")
@@ -432,71 +355,3 @@ def test_attempts_left_out_are_counted_and_their_siblings_are_still_listed(brows
     css(browser, ".rail li:not([hidden])")[0].click()
     assert len(css(browser, ".siblings .chip")) == 8
     assert css(browser, ".siblings .chip:disabled")
-
-
-# Episodes of many turns
-
-
-@pytest.fixture(scope="module")
-def episodes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = make_episodes(tmp_path_factory.mktemp("runs") / "episodes")
-    write_report(run)
-    return run
-
-
-@pytest.mark.parametrize("width", [360, 1400])
-def test_an_episode_can_be_read_at_a_glance(browser: Browser, episodes: Path, width: int) -> None:
-    visit(browser, episodes, "#attempt-1-0-0", width=width)
-    assert browser.execute_script(FITS)
-    assert texts(browser, ".outline .act") == ["look", "go to desk 9", "go to desk 1", "look"]
-    assert texts(browser, ".outline .remark") == [said for *_, said in EPISODE]
-    assert texts(browser, ".outline .marks") == ["skip", "strong", "expert", "weak"]
-    for badge in css(browser, ".judged, .badge.expert"):
-        assert badge.is_displayed()
-        assert 0 <= badge.rect["x"] < width
-
-
-def test_a_line_of_the_outline_leads_to_its_turn(browser: Browser, episodes: Path) -> None:
-    visit(browser, episodes, "#attempt-1-0-0")
-    css(browser, ".outline .line")[2].click()
-    assert browser.execute_script("return document.activeElement.textContent").startswith("Turn 3")
-    top = "return document.querySelectorAll('.turn')[2].getBoundingClientRect().top"
-    assert 0 <= browser.execute_script(top) < 200
-
-
-def test_a_turn_shows_the_verdict_who_acted_and_only_what_is_new(browser: Browser, episodes: Path) -> None:
-    visit(browser, episodes, "#attempt-1-0-0")
-    assert texts(browser, ".turn .verdict") == [
-        f"The judge: Because of {text}." for _, text, label, _ in EPISODE if label
-    ]
-    assert texts(browser, ".turn:nth-of-type(1) .prompt .content") == [ROOM]
-    assert texts(browser, ".turn:nth-of-type(4) .prompt > .bubble .content") == ["Reply 3."]
-    assert texts(browser, ".turn:nth-of-type(4) .earlier summary") == ["2 earlier messages"]
-    assert texts(browser, ".turn:nth-of-type(4) .teacher .bubble mark") == ["\n\nA hint: the desk."]
-    assert texts(browser, ".turn:nth-of-type(3) .action h4")[0].startswith("What the expert wrote")
-    advised = texts(browser, ".advice pre")
-    assert advised == ["go to desk 1"] * 3, "not where it is what was done"
-    # that a turn before the last earned nothing is no failure
-    assert [len(turn.find_elements("css selector", "h3 .bad")) for turn in css(browser, ".turn")] == [0, 0, 0, 1]
-
-
-def test_hostile_text_in_a_judgement_is_text(browser: Browser, episodes: Path) -> None:
-    visit(browser, episodes, "#attempt-1-0-1")
-    assert texts(browser, ".turn:nth-of-type(1) .verdict") == [f"The judge: {SCRIPT}"]
-    assert texts(browser, ".turn:nth-of-type(1) h3 .judged") == [SCRIPT]
-    assert browser.execute_script("return [window.pwned, document.querySelectorAll('img').length]") == [None, 0]
-    assert browser.execute_script(FITS)
-
-
-def test_long_prompts_of_the_teacher_fold_what_the_policy_saw(browser: Browser, tmp_path: Path) -> None:
-    run = make_episodes(tmp_path / "run")
-    rows = [json.loads(line) for line in (run / "trajectories.jsonl").read_text().splitlines()]
-    turn = rows[0]["turns"][3]
-    many = [{"role": role, "content": f"{role} {k}"} for k in range(4) for role in ("user", "assistant")]
-    turn["messages"] = [*many, {"role": "user", "content": "Now."}]
-    turn["teacher_messages"] = [*many, {"role": "user", "content": "Now. A hint."}]
-    (run / "trajectories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    write_report(run)
-    visit(browser, run, "#attempt-0-0-0")
-    assert texts(browser, ".turn:nth-of-type(4) .teacher summary") == ["8 messages as the policy saw them"]
-    assert texts(browser, ".turn:nth-of-type(4) .teacher > .bubble .content") == ["Now. A hint."]
