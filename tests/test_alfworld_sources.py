@@ -20,7 +20,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 import rfenvs
 from rfenvs.envs.alfworld import files
 from rfenvs.envs.alfworld.files import to_row
-from rfenvs.envs.alfworld.game import TASK_TYPES, Game
+from rfenvs.envs.alfworld.game import TASK_TYPES, Game, Goal
 from rfenvs.envs.alfworld.pddl import write_problem
 from rfenvs.envs.alfworld.sources import official_folder
 from rfenvs.rows import DataError
@@ -128,6 +128,23 @@ def test_two_games_of_one_id_are_refused(tmp_path):
     path = written(tmp_path / "games.jsonl", kitchen(), kitchen())
     with pytest.raises(DataError, match="two games of split 'train' have the id 'kitchen/by-hand'; leave one out"):
         make(data=str(path))
+
+
+@pytest.mark.parametrize(
+    ("game", "flag"),
+    [
+        (replace(kitchen(), can_contain=frozenset(), tables={}), "known_bad: no commands win"),
+        (kitchen(Goal("pick_and_place_simple", "Laptop", "Desk")), "known_bad: no commands win"),
+        (kitchen(Goal("pick_and_place_simple", "Book", "Desk")), "no_op_passes: the game is won at its start"),
+    ],
+)
+def test_a_game_that_teaches_nothing_is_flagged(tmp_path, game: Game, flag: str):
+    env = make(data=str(written(tmp_path / "games.jsonl", game)), leak_level=3, max_turns=1)
+    assert env.reset()[1]["task"]["flags"] == [flag]
+    *_, info = env.step("look")
+    assert not any("At the start, ." in entry["text"] for entry in info["feedback"])
+    report = rfenvs.validate(ID, "train", data=env.data)
+    assert (report.ok, report.flagged) == (True, 1), report
 
 
 def test_a_missing_split_is_named(tmp_path):

@@ -19,7 +19,7 @@ from rfenvs.envs.alfworld.reply import Reply, read_reply
 from rfenvs.envs.alfworld.scenes import Difficulty
 from rfenvs.envs.alfworld.sources import Games, games, task_types
 from rfenvs.feedback import Item, LeakLevel, Visibility
-from rfenvs.tasks import Task
+from rfenvs.tasks import KNOWN_BAD, NO_OP_PASSES, Task
 
 _INSTRUCTIONS = (
     "You act in a house by text commands. Reply with one command; where a reply has several lines, the last one "
@@ -216,6 +216,7 @@ class ALFWorldEnv(TextEnv):
             id=source.id(index),
             prompt=prompt + self._listed(engine.admissible(game, state, self.dialect)),
             source=source.source,
+            flags=_flags(planner.distance(game, state)),
             data={"game": game},
         )
 
@@ -234,7 +235,7 @@ class ALFWorldEnv(TextEnv):
     def wrong_answers(self, task: Task) -> list[str]:
         """The plan in one reply, its last step without the others, and commands that only look."""
         plan = self.gold_actions(task)
-        return ["\n".join(plan), ", then ".join(plan), plan[-1], "look", "inventory", "think: done", "win"]
+        return ["\n".join(plan), ", then ".join(plan), *plan[-1:], "look", "inventory", "think: done", "win"]
 
     def plant(self, task: Task, word: str) -> Task:
         """The same game, where what the goal does not ask for is called `word`, and so is the solution.
@@ -377,7 +378,8 @@ class ALFWorldEnv(TextEnv):
             found += [notes.open_conditions(episode.parts)] if last else []
         if self.leak_level >= 2:
             found += self._planned(episode, before, reply.command)
-            found += [notes.target_was(targets(game, episode.first))] if last else []
+            where = targets(game, episode.first)
+            found += [notes.target_was(where)] if last and where else []
         if self.leak_level >= 3 and last:
             plan = planner.plan(game, episode.first, self.dialect)
             found += [notes.expected_plan(plan)] if plan else []
@@ -397,3 +399,10 @@ class ALFWorldEnv(TextEnv):
             given = asked is not None and engine.phrase(game, asked, self.dialect)
             found.append(notes.expected(given or plan[0], given=bool(given)))
         return found
+
+
+def _flags(length: int | None) -> tuple[str, ...]:
+    """What is wrong with a game, by the length of its shortest plan; None where there is none."""
+    if length is None:
+        return (f"{KNOWN_BAD}: no commands win",)
+    return () if length else (f"{NO_OP_PASSES}: the game is won at its start",)
