@@ -182,7 +182,7 @@ class Trainer:
             drive=drive,
             settings=config.rollout,
         )
-        samples = recipe.samples(groups, self.engine.chat, self.engine.context_length)
+        samples = recipe.samples(groups, self.engine.chat, self.engine.context_length, f"{config.seed}:{step}")
         overlong = 0
         if isinstance(recipe, TaughtRecipe):
             limit = self.teacher.context_length if self.teacher else self.engine.context_length
@@ -209,9 +209,11 @@ class Trainer:
                 batch.old_logprobs = self.learner.logprobs(batch)
         results = []
         for batch in batches:
-            taught = [s for s in batch.samples if s.teacher_ids is not None]
-            if self.teacher and taught:
-                items = [(s.teacher_ids or [], s.action_ids) for s in taught]
+            if isinstance(recipe, TaughtRecipe):
+                batch.passed_over = recipe.passed_over(batch)
+            scored = [s for s, read in zip(batch.samples, batch.scored.tolist(), strict=True) if read]
+            if self.teacher and scored:
+                items = [(s.teacher_ids or [], s.action_ids) for s in scored]
                 batch.teacher = self.teacher.logits(items, self.config.sampling.temperature)
                 if isinstance(recipe, TaughtRecipe) and recipe.needs_reading:
                     batch.reading = read_teacher(batch)
