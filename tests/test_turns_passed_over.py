@@ -136,10 +136,13 @@ def by_letters(self: Teacher, prompts: list[list[int]], sampling: Sampling, seed
 @pytest.mark.parametrize("kind", ["ema", "frozen"])
 def test_a_judged_run_goes_on_as_if_nothing_had_happened(roomy, tmp_path, monkeypatch, kind):
     recipe = {**JUDGED, "teacher": {"kind": kind}}
-    changes = {"steps": 5, "save_every": 2, "save_final": True, "optim": {"lr": 1e-3, "steps_per_batch": 2}}
+    optim, sampling = {"lr": 1e-5, "steps_per_batch": 2}, {"temperature": 0.05, "max_tokens": 2}
+    changes = {"steps": 5, "save_every": 2, "save_final": True, "optim": optim, "sampling": sampling}
     monkeypatch.setattr(Teacher, "generate", by_letters)
     whole = train(settings(roomy, tmp_path / "whole", recipe, **changes))
-    assert all(row["turns_skip"] and row["turns_weak"] and row["turns_strong"] for row in whole)
+    turns = [t for e in read_jsonl(tmp_path / "whole/trajectories.jsonl") for t in e["turns"]]
+    assert {t["label"] for t in turns} == {"skip", "weak", "strong"}
+    assert len({t["text"] for t in turns}) < len(turns) / 2, "a policy that repeats itself: its verdicts are remembered"
 
     record = Trainer._record
 
