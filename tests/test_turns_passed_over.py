@@ -118,6 +118,22 @@ def test_a_run_reads_only_what_it_teaches(roomy, tmp_path, monkeypatch):
     assert [r["turns_skip"] for r in rows] == [labels.count((step, "skip")) for step in range(2)]
 
 
+def test_a_teacher_that_overflows_moves_nothing_and_is_said_to(tiny_dir, tmp_path, monkeypatch, capfd):
+    read = Teacher.read
+
+    def overflowing(self: Teacher, items: Any) -> Any:
+        hidden, head = read(self, items)
+        return torch.full_like(hidden, math.nan), head
+
+    monkeypatch.setattr(Teacher, "read", overflowing)
+    recipe = {**JUDGED, "intervention": {"judge": {"kind": "rule"}}}
+    rows = train(settings(tiny_dir, tmp_path / "run", recipe))
+    assert [r["optimizer_steps"] for r in rows] == [0, 0]
+    said = " ".join(capfd.readouterr().err.split())
+    assert "1 of 1 optimiser steps were left out: their gradient is not finite" in said
+    assert "nothing to learn from" not in said
+
+
 # ---- interrupted
 
 

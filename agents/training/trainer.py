@@ -245,7 +245,12 @@ class Trainer:
                 f"step {step}: {metrics['overlong_contexts']} turns are not taught: with the hint, their prompts "
                 "exceed the context of the model; recipe.context.max_tokens and max_observation shorten hints"
             )
-        if not any(result.stepped for _, result in results):
+        if lost := sum(not math.isfinite(result.grad_norm) for _, result in results):
+            self.console.warn(
+                f"step {step}: {lost} of {len(results)} optimiser steps were left out: their gradient is not finite. "
+                "Look for a teacher or a dtype that overflows (model.dtype, recipe.teacher.dtype)"
+            )
+        elif not any(result.stepped for _, result in results):
             self.console.warn(
                 f"step {step}: nothing to learn from (no successes to compare, no teacher context, every turn "
                 "skipped); weights unchanged"
