@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from corridor import episodes, find
 from models import save_tiny, tiny_model, tiny_tokenizer
 from pydantic import ValidationError
 
 from agents import recipes
-from agents.batch import Batch, Sample
+from agents.batch import Batch, Sample, samples_of
 from agents.config import build
 from agents.engines.base import Sampling
 from agents.engines.hf import CPU_RUN, HFEngine
@@ -21,6 +22,7 @@ from agents.errors import SetupError
 from agents.losses.fused import fused_loss
 from agents.losses.terms import Likelihood
 from agents.report.metrics import read_jsonl
+from agents.teachers.contexts import Context, add_contexts
 from agents.teachers.teacher import Teacher, TeacherSettings, read_teacher
 from agents.training import checkpoints
 from agents.training.learner import Learner, OptimSettings
@@ -132,6 +134,26 @@ def test_short_episodes_share_a_pass():
     with forwards(engine) as seen:
         engine.read(items)
     assert 1 < len(seen) == math.ceil(sum(tokens for tokens, _ in seen) / CPU_RUN) < 5
+
+
+@pytest.mark.parametrize(("source", "placement"), [("rest", "turn"), ("plan", "turn"), ("plan", "head")])
+def test_what_a_teacher_is_shown_of_a_real_episode_costs_its_history_and_its_branches(engine, source, placement):
+    group = episodes(engine.chat, find(start=0, key=1, rooms=3, door=2), ["go left", "look", "go right", "look"] * 3)
+    samples = samples_of([group])
+    context = Context(sources=[source], placement=placement, allow_reference=True)
+    add_contexts(context, samples, [group], engine.chat, 1 << 20, "0")
+    items = [(s.teacher_ids, s.action_ids) for s in samples if s.teacher_ids]
+    turns = group.trajectories[0].turns
+    assert len(items) == len(turns) == 12
+    engine.context_length = 1 << 20
+    with forwards(engine) as seen:
+        engine.read(items)
+    total = sum(tokens for tokens, _ in seen)
+    if placement == "head":
+        assert total == len(items[-1][0]) + len(items[-1][1]) - 1
+    else:
+        branches = sum(len(p) - turn.prefix + len(a) for (p, a), turn in zip(items, turns, strict=True))
+        assert total <= turns[-1].prefix + branches < sum(len(p) + len(a) for p, a in items)
 
 
 @pytest.mark.parametrize("budget", [40, 100])
