@@ -11,6 +11,7 @@ for step:
 from __future__ import annotations
 
 import json
+import math
 import platform
 import random
 import time
