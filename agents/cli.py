@@ -172,9 +172,10 @@ def _play(known: argparse.Namespace, rest: list[str]) -> int:
     from agents.screen import Screen
 
     env = _make(known.env, split=known.split, **_kwargs(known.kwargs))
-    edit_lines()
+    player = Player(env, known.task, Screen())
+    edit_lines(player)
     try:
-        Player(env, known.task, Screen()).run()
+        player.run()
     except (ValueError, FileNotFoundError) as error:
         raise SetupError(f"{known.env}: {error}") from error
     finally:

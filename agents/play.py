@@ -23,12 +23,18 @@ HELP = """\
 :s        show the task again
 :t        what a teacher is told about your last attempt, hidden tests included
 :r        show a reference; that gives the task up
+:a        what can be done now, in games that can tell
+:x        what an expert would do now, in games that have one
 :n        another task
 :q        leave (Ctrl-D and Ctrl-C do, too, where nothing is typed)"""
 _CODE = (
     "Type or paste a program; Ctrl-D on a line of its own hands it in. :e opens an editor, :f FILE reads one, :h helps."
 )
 _TEXT = "An empty line hands an answer in. :e opens an editor, :h helps."
+_LINE = (
+    "Enter hands a line in, Tab completes it. :t says why nothing happened, :a what can be done, :x hints, :h helps."
+)
+_NO_REFERENCE = "The data hold no reference for this task."
 _PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _AROUND = 2
 
@@ -67,6 +73,7 @@ class Player:
         self.over = True
         self.about: dict[str, Any] = {}
         self.info: dict[str, Any] = {}
+        self.one_line = bool(getattr(env.unwrapped, "one_line", False))
 
     def run(self) -> None:
         """Play until the person leaves."""
@@ -80,10 +87,11 @@ class Player:
         seed = random.randrange(2**31)
         self._reset(seed)
         self._show_task()
-        self.screen.say(_CODE if wants_code(self.observation) else _TEXT, style="dim")
+        code = wants_code(self.observation)
+        self.screen.say(_CODE if code else _LINE if self.one_line else _TEXT, style="dim")
         tried = done = False
         while not done:
-            entry = read_entry(wants_code(self.observation))
+            entry = read_entry(code, self.one_line)
             answer = self._obey(entry) if isinstance(entry, Command) else entry
             if answer is None:
                 break
@@ -93,9 +101,9 @@ class Player:
                 done = self._attempt(answer, seed)
         self.solved += done
         if done:
-            reference = self._reference()
-            if self._pause(reference and ":r shows a reference, ") == ":r":
-                self.screen.text(reference)
+            there_is = hasattr(self.env.unwrapped, "get_task")
+            if self._pause(":r shows a reference, " if there_is else "") == ":r":
+                self.screen.text(self._reference() or _NO_REFERENCE)
                 self._pause("")
 
     def _pause(self, choice: str) -> str:
@@ -109,6 +117,8 @@ class Player:
         """Hand an answer in, and show what comes of it; whether the task is solved."""
         if self.over:
             self._reset(seed)
+            if self.one_line:
+                self.screen.say("From the start again.", style="dim")
         self.last = answer
         observation, reward, terminated, truncated, self.info = self.env.step(answer)
         self.over = terminated or truncated
@@ -121,12 +131,24 @@ class Player:
         if not scored:
             self.screen.say("This answer could not be judged, and does not count.", style="yellow")
         elif self.over and reward >= 1.0:
+            if self.one_line:
+                self.screen.text(observation)
             self.screen.say(f"Solved: reward {reward:g}.", style="bold green")
             return True
+        elif self.one_line and not self.over:
+            self._show_turn(said)
         else:
+            if self.one_line:
+                self.screen.text(observation)
             what = "or :t, :r, :n" if self.over else f"turn {self.info['turn'] + 1}"
             self.screen.say(f"Reward {reward:g}. Answer again ({what}).", style="bold")
         return False
+
+    def _show_turn(self, said: list[dict[str, Any]]) -> None:
+        """How many turns are left, and whether a teacher was told more than the player."""
+        more = [item for item in self.info.get("feedback", []) if item not in said and item["severity"] != "info"]
+        turns = getattr(self.env.unwrapped, "max_turns", None)
+        self.screen.say(f"Turn {self.info['turn'] + 1} of {turns}{', :t says more' if more else ''}.", style="dim")
 
     def _obey(self, command: Command) -> str | None:
         """Do what a command says: a text is an answer, an empty one none, None ends the task."""
@@ -143,12 +165,17 @@ class Player:
                 self._show_task()
             case "t":
                 self._show_teacher()
+            case "a":
+                commands = self.completions()
+                self.screen.text("\n".join(commands) if commands else "This game does not say what can be done.")
+            case "x":
+                self._show_expert()
             case "r" if reference := self._reference():
                 self.screen.text(reference)
                 self._pause("")
                 return None
             case "r":
-                self.screen.say("The data hold no reference for this task.")
+                self.screen.say(_NO_REFERENCE)
             case _:
                 self.screen.say(HELP)
         return ""
@@ -200,20 +227,33 @@ class Player:
         if not more:
             self.screen.say("Nothing beside what you have read." if self.last else "There is no attempt yet.")
 
+    def _show_expert(self) -> None:
+        expert = getattr(self.env.unwrapped, "expert_plan", None)
+        plan = expert() if expert is not None and not self.over else None
+        self.screen.say(f"{plan[0]} (the first of {len(plan)})" if plan else "There is no expert to ask here and now.")
+
+    def completions(self) -> list[str]:
+        """What could be typed now, where the environment says so."""
+        return [] if self.over else list(self.info.get("admissible_commands", []))
+
     def _reference(self) -> str:
         bare = self.env.unwrapped
-        return str(bare.get_task(self.about["index"]).reference) if hasattr(bare, "get_task") else ""
+        if not hasattr(bare, "get_task"):
+            return ""
+        task = bare.get_task(self.about["index"])
+        return str(task.reference) or "\n".join(bare.gold_actions(task))
 
     def _num_tasks(self) -> int:
         bare = self.env.unwrapped
         return int(bare.num_tasks(bare.split)) if hasattr(bare, "num_tasks") else sys.maxsize
 
 
-def read_entry(code: bool) -> str | Command:
+def read_entry(code: bool, one_line: bool = False) -> str | Command:
     """Read an answer or a command. Ctrl-C drops what was typed.
 
     Args:
         code: An answer is a program: it may hold empty lines, ends with the end of input, and is put into a fence.
+        one_line: An answer is one line, and ends with it.
 
     Raises:
         EOFError: The end of input, or Ctrl-C, where nothing was typed.
@@ -237,6 +277,8 @@ def read_entry(code: bool) -> str | Command:
             return Command(command[1], command[2] or "")
         if line or (code and lines):
             lines.append(line)
+            if one_line:
+                break
         elif lines:
             break
     text = "\n".join(lines)
@@ -301,9 +343,32 @@ def _with_offsets(text: str) -> Iterator[tuple[int, str]]:
         offset += len(line) + 1
 
 
-def edit_lines() -> None:
-    """Let `input` edit its line and remember earlier ones; a tab stays a tab, as in pasted code."""
+def edit_lines(player: Player) -> None:
+    """Let `input` edit its line and remember earlier ones. Tab completes where the game knows what could be typed;
+    elsewhere it stays a tab, as in pasted code."""
     with contextlib.suppress(ImportError):
         import readline
 
-        readline.parse_and_bind("tab: self-insert")
+        if not player.one_line:
+            readline.parse_and_bind("tab: self-insert")
+            return
+        readline.set_completer_delims("")
+        readline.set_completer(lambda text, n: completion(player.completions(), text, n))
+        readline.parse_and_bind("tab: complete")
+
+
+def completion(commands: Sequence[str], text: str, number: int) -> str | None:
+    """The `number`-th way to go on with `text`, a word at a time where several begin alike, as readline asks for them.
+
+    >>> completion(["open door", "open drawer 1", "look"], "op", 0)
+    'open '
+    >>> completion(["open door", "open drawer 1", "look"], "open do", 0)
+    'open door'
+    """
+    found: dict[str, None] = {}
+    for command in commands:
+        if command.startswith(text):
+            end = command.find(" ", len(text))
+            found[command if end < 0 else command[: end + 1]] = None
+    fitting = list(found)
+    return fitting[number] if number < len(fitting) else None

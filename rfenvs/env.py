@@ -114,6 +114,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     | `stop_reason` | empty while the episode runs |
     | `scored` | False: the environment failed, drop the sample; it is not a zero |
     | `feedback` | list of items (`rfenvs.FEEDBACK_SCHEMA`); empty on success, never empty on failure |
+    | of `state_info` | what an environment adds of its state, under names of its own |
 
     Args:
         split: One of the class's `splits`.
@@ -131,6 +132,8 @@ class TextEnv(gymnasium.Env[str, str], ABC):
     default_max_turns: ClassVar[int] = 1
     reward_part_names: ClassVar[tuple[str, ...]] = ()
     metric_names: ClassVar[tuple[str, ...]] = ()
+    one_line: ClassVar[bool] = False
+    """Whether an action is one line: a person who plays then types that and no more."""
     data_revision: str = "1"
     """Changes whenever the same split and index give another task."""
     propagates: ClassVar[tuple[type[Exception], ...]] = ()
@@ -189,6 +192,14 @@ class TextEnv(gymnasium.Env[str, str], ABC):
 
     def begin(self, task: Task) -> None:
         """Prepare the state of a new episode, where there is any beside the task."""
+
+    def state_info(self) -> dict[str, Any]:
+        """What `info` says of the state beside the contract's keys: the same keys and types on every reset and step.
+
+        It is asked for after `begin`, after every `grade`, even one that raised, and where an episode is abandoned.
+        Containers must be fresh: callers may keep and change them.
+        """
+        return {}
 
     def task_index(self, split: str, task_id: str) -> int:
         """Find a task by its id; by default by going through the whole split once.
@@ -399,7 +410,7 @@ class TextEnv(gymnasium.Env[str, str], ABC):
         stop_reason: str,
         tools: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
-        return {
+        info = {
             "task": {**self._task_info, "flags": self._task_info["flags"].copy()},
             "turn": self._turn,
             "messages": messages,
@@ -410,6 +421,11 @@ class TextEnv(gymnasium.Env[str, str], ABC):
             "scored": verdict.scored,
             "feedback": feedback,
         }
+        for key, value in self.state_info().items():
+            if key in info:
+                raise ValueError(f"state_info: {key!r} is a key of every info already; give it another name.")
+            info[key] = value
+        return info
 
 
 def _unscored(text: str) -> Verdict:

@@ -25,6 +25,7 @@ TABLE = (
     Row("rfenvs/HumanEval-v0", "rfenvs.envs.humaneval:HumanEvalEnv"),
     Row("rfenvs/Tau2Solo-v0", "rfenvs.envs.tau2_solo:Tau2SoloEnv"),
     Row("rfenvs/ReasoningGym-v0", "rfenvs.envs.reasoning_gym:ReasoningGymEnv"),
+    Row("rfenvs/ALFWorld-v0", "rfenvs.envs.alfworld.env:ALFWorldEnv"),
     Row("rfenvs/ScienceWorld-v0", "rfenvs.envs.scienceworld:ScienceWorldEnv"),
     Row("rfenvs/BFCL-MultiTurn-v0", "rfenvs.envs.bfcl_multi_turn:BFCLMultiTurnEnv"),
     Row("rfenvs/SciKnow-v0", "rfenvs.envs.sciknow:SciKnowEnv"),

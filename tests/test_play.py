@@ -198,6 +198,32 @@ def test_interrupts_drop_what_was_typed_and_then_leave(monkeypatch):
         read_entry(code=False)
 
 
+def test_a_game_of_one_line_commands(play):
+    terminal = play(["rfenvs/ALFWorld-v0", "--task", "0", "--kwargs", "{difficulty: easy, task_type: heat}"])
+    screen = terminal.until("\n> ")
+    assert "Your task is to: " in screen
+    assert "Enter hands a line in, Tab completes it" in screen
+    terminal.type("open the door\n")
+    assert "Nothing happens.\n\nTurn 2 of 50, :t says more." in terminal.until("\n> ")
+    terminal.type(":t\n")
+    assert "[invalid_action] There is no receptacle" in terminal.until("\n> ")
+    terminal.type(":a\n")
+    assert "inventory" in terminal.until("\n> ")
+    terminal.type("inv\t\n")
+    assert "You are not carrying anything." in terminal.until("\n> ")
+    for _ in range(20):
+        terminal.type(":x\n")
+        hint, _, left = terminal.until(")\n> ").strip().splitlines()[-2].rpartition(" (the first of ")
+        terminal.type(f"{hint}\n")
+        if left == "1)":
+            break
+        assert "You " in terminal.until(" of 50.")
+        terminal.until("\n> ")
+    assert "Solved: reward 1." in terminal.until("Enter goes on, :q leaves: ")
+    terminal.type(":r\n")
+    assert "heat " in terminal.until("Enter goes on, :q leaves: ")
+
+
 def test_help_and_the_next_task(play):
     terminal = play(TOOL)
     terminal.until("\n> ")

@@ -32,7 +32,7 @@ def test_code_on_the_page_runs_and_prints_what_its_comments_say(page: str, capsy
         assert [line for line in printed.splitlines() if line in promised] == promised
 
 
-@pytest.mark.parametrize("name", ["humaneval", "sciknow", "equation-balance"])
+@pytest.mark.parametrize("name", ["humaneval", "sciknow", "equation-balance", "alfworld"])
 def test_what_a_page_shows_is_what_its_code_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     page = (DOCS / f"environments/{name}.md").read_text(encoding="utf-8")
     code, shown = re.findall(r"```(?:python|text)\n(.*?)```", page, re.DOTALL)[:2]

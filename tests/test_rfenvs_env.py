@@ -308,3 +308,39 @@ def test_validation_passes_good_environments_and_names_the_faults_of_others() ->
     assert "the reference earns 0.5 instead of 1" in text
     assert "answer '': a wrong answer earns 1.0" in text
     assert "the policy sees the reference" in text
+
+
+class Counting(Add):
+    """Adds to each info how often an answer was judged."""
+
+    judged = 0
+
+    def begin(self, task: Task) -> None:
+        self.judged = 0
+
+    def grade(self, task: Task, action: Action, turn: int) -> Verdict:
+        self.judged += 1
+        return super().grade(task, action, turn)
+
+    def state_info(self) -> dict:
+        return {"judged": self.judged, "tried": [f"answer {i}" for i in range(self.judged)]}
+
+
+def test_an_environment_adds_its_state_to_every_info() -> None:
+    env = Counting(max_turns=9)
+    _, first = env.reset(options={"task_index": 4})
+    infos = [first, *(env.step(action)[-1] for action in ("3", "boom"))]
+    env.reset(options={"task_index": 4})
+    infos += [env.abandon(RuntimeError())[-1]]
+    assert [info["judged"] for info in infos] == [0, 1, 2, 0]
+    assert len({tuple(info) for info in infos}) == 1
+    assert list(first)[: len(INFO_TYPES)] == list(Add().reset()[1])
+
+
+def test_state_may_not_take_the_name_of_a_key_that_every_info_has() -> None:
+    class Taken(Add):
+        def state_info(self) -> dict:
+            return {"turn": 0}
+
+    with pytest.raises(ValueError, match="'turn' is a key of every info already"):
+        Taken().reset()

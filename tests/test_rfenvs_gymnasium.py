@@ -19,6 +19,10 @@ from rfenvs import Action
 from rfenvs.registry import TABLE, register
 
 KWARGS = {
+    "rfenvs/ALFWorld-v0": [
+        {"difficulty": "easy"},
+        {"difficulty": "hard", "leak_level": 3, "admissible": True, "expert": True, "feedback": "policy"},
+    ],
     "rfenvs/ReasoningGym-v0": [{"task": "countdown"}],
     "rfenvs/BFCL-MultiTurn-v0": [{"data": "sample"}],
     "rfenvs/EquationBalance-v0": [{}, {"data": "sample", "lowest_terms": True}],
@@ -58,11 +62,12 @@ def test_check_env_passes_without_a_warning(id: str, split: str, kwargs: dict, m
 
 @pytest.mark.parametrize("id", rfenvs.list_ids())
 def test_specs_pickle_and_write_json(id: str) -> None:
-    spec = gymnasium.make(id, split="test").spec
+    last = rfenvs.splits(id)[-1]
+    spec = gymnasium.make(id, split=last).spec
     assert spec is not None
     assert pickle.loads(pickle.dumps(spec)) == spec
     env = gymnasium.envs.registration.EnvSpec.from_json(spec.to_json()).make()
-    assert env.unwrapped.split == "test"
+    assert env.unwrapped.split == last
 
 
 def test_registering_again_is_silent() -> None:
