@@ -23,16 +23,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final, Literal
 
-from rfenvs.envs.alfworld.engine import Command, Dialect, Kind, State, phrase, won
 from rfenvs.envs.alfworld.game import TASK_TYPES, Game, TaskType, members
+from rfenvs.envs.alfworld.lookup import Lookup, lookup
+from rfenvs.envs.alfworld.rules import Command, State, treated, won
+from rfenvs.envs.alfworld.wording import Dialect, phrase
 
 Stops = tuple[Command, ...]
 
-_TREATMENTS: dict[TaskType, tuple[Kind, str]] = {
-    TASK_TYPES[2]: ("clean", "sinkbasin"),
-    TASK_TYPES[3]: ("heat", "microwave"),
-    TASK_TYPES[4]: ("cool", "fridge"),
+_TREATMENTS: Final[dict[TaskType, Literal["clean", "heat", "cool"]]] = {
+    TASK_TYPES[2]: "clean",
+    TASK_TYPES[3]: "heat",
+    TASK_TYPES[4]: "cool",
 }
 
 
@@ -71,98 +74,59 @@ def shortest(game: Game, state: State) -> tuple[Command, ...] | None:
     """`plan` as commands of the engine."""
     if won(game, state):
         return ()
-    look = _look_statics(game)
-    if game.goal.task_type == TASK_TYPES[1]:
-        choices = _under_lamp(game, look, state)
-    elif game.goal.task_type == TASK_TYPES[5]:
-        choices = _two_in_place(game, look, state)
-    else:
-        choices = _one_in_place(game, look, state)
-
-    closed = game.openable & ~state.opened
+    at = _Position(game, state, lookup(game), game.openable & ~state.opened)
+    ways = {TASK_TYPES[1]: _under_lamp, TASK_TYPES[5]: _two_in_place}.get(game.goal.task_type, _one_in_place)
     best: Stops | None = None
     length = 0
-    for stops, must_drop in choices:
-        least = _length(look, state.location, closed, stops) + must_drop
+    for stops, drop_first in ways(at):
+        least = _length(at, stops) + drop_first
         if best is not None and least >= length:
             continue
-        if not must_drop:
+        if not drop_first:
             best, length = stops, least
             continue
-        for r in _drops(look, state, closed, stops):
+        for r in _drops(at, stops):
             whole = (Command("move", state.hand, r), *stops)
-            cost = _length(look, state.location, closed, whole)
+            cost = _length(at, whole)
             if best is None or cost < length:
                 best, length = whole, cost
-    return None if best is None else tuple(_spelled_out(look, state.location, closed, best))
+    return None if best is None else tuple(_spelled_out(at, best))
 
 
 @dataclass(frozen=True, slots=True)
-class _Statics:
-    """What planning asks of a game, whatever the state."""
+class _Position:
+    """Where planning starts."""
 
-    location: tuple[int, ...]
-    targets: int
-    """Objects of the goal's type."""
-    takeable: int
-    """Those of them that can be picked up."""
-    places: tuple[int, ...]
-    """Receptacles of the goal's type that can hold the goal's object."""
-    holdable: tuple[int, ...]
-    """For each receptacle, the objects that it can hold."""
-    lamps: int
-    treatment: Kind | None
-    treatable: int
-    appliances: tuple[int, ...]
+    game: Game
+    state: State
+    find: Lookup
+    closed: int
+    """Mask of the receptacles whose doors are closed."""
 
+    @property
+    def held_target(self) -> int:
+        """The object in the hand if the goal could take it, else -1."""
+        hand = self.state.hand
+        return hand if hand >= 0 and self.find.targets >> hand & 1 else -1
 
-def _look_statics(game: Game) -> _Statics:
-    found = game.tables.get("planner")
-    if not isinstance(found, _Statics):
-        found = game.tables["planner"] = _statics(game)
-    return found
+    def sources(self) -> list[tuple[int, int]]:
+        """(object, receptacle) for all that could be taken for the goal; what is in the hand is not taken again."""
+        wanted = self.find.targets & self.game.pickupable
+        if self.state.hand >= 0:
+            wanted &= ~(1 << self.state.hand)
+        return [(o, r) for r, bits in enumerate(self.state.contents) for o in members(bits & wanted)]
 
-
-def _statics(game: Game) -> _Statics:
-    goal = game.goal
-    object_types = [type.lower() for type in game.object_types]
-    receptacle_types = [type.lower() for type in game.receptacle_types]
-    pairs = {(r.lower(), o.lower()) for r, o in game.can_contain}
-
-    def of_type(wanted: str) -> int:
-        return sum(1 << o for o, type in enumerate(object_types) if type == wanted.lower())
-
-    targets = of_type(goal.object_type)
-    treatment, appliance = _TREATMENTS.get(goal.task_type, (None, ""))
-    treatable = {"clean": game.cleanable, "heat": game.heatable, "cool": game.coolable}.get(treatment or "", -1)
-    holdable = {
-        place: sum(1 << o for o, type in enumerate(object_types) if (place, type) in pairs)
-        for place in set(receptacle_types)
-    }
-    return _Statics(
-        location=game.receptacle_location,
-        targets=targets,
-        takeable=targets & game.pickupable,
-        places=tuple(
-            r
-            for r, type in enumerate(receptacle_types)
-            if type == goal.receptacle_type.lower() and (type, goal.object_type.lower()) in pairs
-        ),
-        holdable=tuple(holdable[type] for type in receptacle_types),
-        lamps=of_type(goal.lamp_type) & game.toggleable,
-        treatment=treatment,
-        treatable=treatable,
-        appliances=tuple(r for r, type in enumerate(receptacle_types) if type == appliance),
-    )
+    def able_to_hold(self, o: int) -> list[int]:
+        return [r for r, bits in enumerate(self.find.holdable) if bits >> o & 1]
 
 
-def _length(look: _Statics, location: int, closed: int, stops: Iterable[Command]) -> int:
-    """How many commands the stops take, with the moves between them and the doors."""
+def _length(at: _Position, stops: Iterable[Command]) -> int:
+    """How many commands the stops take, with the ways between them and the doors."""
+    location, closed, where = at.state.location, at.closed, at.game.receptacle_location
     length = 0
     for kind, _, r, _ in stops:
-        there = look.location[r]
-        if there != location:
-            location = there
+        if where[r] != location:
+            location = where[r]
             length += 1
         if closed >> r & 1 and (kind == "take" or kind == "move"):
             closed ^= 1 << r
@@ -171,126 +135,115 @@ def _length(look: _Statics, location: int, closed: int, stops: Iterable[Command]
     return length
 
 
-def _spelled_out(look: _Statics, location: int, closed: int, stops: Stops) -> Iterator[Command]:
+def _spelled_out(at: _Position, stops: Stops) -> Iterator[Command]:
+    location, closed, where = at.state.location, at.closed, at.game.receptacle_location
     for stop in stops:
-        r = stop.receptacle
-        if look.location[r] != location:
-            location = look.location[r]
+        kind, o, r, _ = stop
+        if where[r] != location:
+            location = where[r]
             yield Command("go", receptacle=r)
-        if closed >> r & 1 and (stop.kind == "take" or stop.kind == "move"):
+        if closed >> r & 1 and (kind == "take" or kind == "move"):
             closed ^= 1 << r
             yield Command("open", receptacle=r)
-        if stop.kind == "use":
-            yield Command("use", object=stop.object)
-        elif stop.kind != "go":
+        if kind == "use":
+            yield Command("use", o)
+        elif kind != "go":
             yield stop
 
 
-def _sources(look: _Statics, state: State) -> list[tuple[int, int]]:
-    """(object, receptacle) for all that can be taken and is of the goal's type."""
-    return [(o, r) for r, bits in enumerate(state.contents) for o in members(bits & look.takeable)]
-
-
-def _worth_trying(
-    look: _Statics, state: State, closed: int, candidates: Iterable[int], locations: set[int], receptacles: set[int]
-) -> list[int]:
-    """Candidates that cannot stand for each other, given the locations and receptacles that the plan uses anyway."""
-    chosen: dict[tuple[int, int], int] = {}
-    own: list[int] = []
+def _worth_trying(at: _Position, candidates: Iterable[int], used: set[int]) -> list[int]:
+    """Candidates that cannot stand for each other, in a plan that may also stop at the receptacles `used`."""
+    where = at.game.receptacle_location
+    near = {where[r] for r in used} | {at.state.location}
+    chosen: list[int] = []
+    kinds: set[tuple[int, int]] = set()
     elsewhere: list[int] = []
     for r in candidates:
-        if r in receptacles:
-            own.append(r)
-        elif look.location[r] == state.location or look.location[r] in locations:
-            chosen.setdefault((look.location[r], closed >> r & 1), r)
-        else:
+        kind = (where[r], at.closed >> r & 1)
+        if r in used:
+            chosen.append(r)
+        elif where[r] not in near:
             elsewhere.append(r)
-    best_elsewhere = min(elsewhere, key=lambda r: closed >> r & 1, default=None)
-    rest = [] if best_elsewhere is None else [best_elsewhere]
-    return sorted([*own, *chosen.values(), *rest])
+        elif kind not in kinds:
+            kinds.add(kind)
+            chosen.append(r)
+    if elsewhere:
+        chosen.append(min(elsewhere, key=lambda r: at.closed >> r & 1))
+    return chosen
 
 
-def _drops(look: _Statics, state: State, closed: int, stops: Stops) -> list[int]:
-    """Receptacles in which the object held could be put before the stops begin."""
-    legal = (r for r, bits in enumerate(look.holdable) if bits >> state.hand & 1)
-    used = {stop.receptacle for stop in stops}
-    return _worth_trying(look, state, closed, legal, {look.location[r] for r in used}, used)
+def _drops(at: _Position, stops: Stops) -> list[int]:
+    """Where the object held could be put before the stops begin."""
+    return _worth_trying(at, at.able_to_hold(at.state.hand), {stop.receptacle for stop in stops})
 
 
-def _destinations(look: _Statics, state: State, closed: int, sources: list[tuple[int, int]]) -> list[int]:
-    """Receptacles to which the goal's object could go."""
-    used = {r for _, r in sources}
-    locations = {look.location[r] for r in (*used, *look.appliances)}
-    return _worth_trying(look, state, closed, look.places, locations, used)
+def _destinations(at: _Position, sources: list[tuple[int, int]], appliances: list[int]) -> list[int]:
+    """Where the goal's object could go."""
+    takes = [r for r in at.find.places if at.find.holdable[r] & at.find.targets]
+    return _worth_trying(at, takes, {*(r for _, r in sources), *appliances})
 
 
-def _one_in_place(game: Game, look: _Statics, state: State) -> Iterator[tuple[Stops, bool]]:
-    closed = game.openable & ~state.opened
-    treated = {"clean": state.clean, "heat": state.hot, "cool": state.cool}.get(look.treatment or "", -1)
-    sources = _sources(look, state)
-    destinations = _destinations(look, state, closed, sources)
-    in_place = [r for r, type in enumerate(game.receptacle_types) if type.lower() == game.goal.receptacle_type.lower()]
+def _one_in_place(at: _Position) -> Iterator[tuple[Stops, bool]]:
+    """Every way to bring one object in place, and whether the hand has to be emptied before."""
+    game, state, find = at.game, at.state, at.find
+    treatment = _TREATMENTS.get(game.goal.task_type)
+    able = find.able[treatment] if treatment else -1
+    appliances = [(treatment, r) for r, does in enumerate(find.treatment) if treatment and does == treatment]
+    ready = treated(game, state)
+    sources = at.sources()
+    destinations = _destinations(at, sources, [r for _, r in appliances])
 
-    def from_hand(o: int, source: int) -> Iterator[Stops]:
-        if not look.treatable >> o & 1:
+    def once_held(o: int, source: int = -1) -> Iterator[Stops]:
+        if not able >> o & 1:
             return
-        ways: list[Stops] = [()]
-        if look.treatment and not treated >> o & 1:
-            ways = [(Command(look.treatment, o, r),) for r in look.appliances]
+        treatments: list[Stops] = [()] if ready >> o & 1 else [(Command(kind, o, r),) for kind, r in appliances]
         # Official games put some objects in two receptacles at once: taken from one, they are still in the other.
-        stays = any(state.contents[r] >> o & 1 for r in in_place if r != source)
-        for way in ways:
-            if stays:
-                yield way
+        still_there = any(state.contents[r] >> o & 1 for r in find.places if r != source)
+        for treat in treatments:
+            if still_there:
+                yield treat
             else:
-                yield from ((*way, Command("move", o, r)) for r in destinations)
+                yield from ((*treat, Command("move", o, r)) for r in destinations)
 
-    if state.hand >= 0 and look.targets >> state.hand & 1:
-        yield from ((stops, False) for stops in from_hand(state.hand, -1))
+    if at.held_target >= 0:
+        yield from ((stops, False) for stops in once_held(at.held_target))
     for o, r in sources:
-        if o != state.hand:
-            yield from (((Command("take", o, r), *stops), state.hand >= 0) for stops in from_hand(o, r))
+        yield from (((Command("take", o, r), *stops), state.hand >= 0) for stops in once_held(o, r))
 
 
-def _two_in_place(game: Game, look: _Statics, state: State) -> Iterator[tuple[Stops, bool]]:
-    closed = game.openable & ~state.opened
-    held = state.hand if state.hand >= 0 and look.targets >> state.hand & 1 else -1
-    sources = [(o, r) for o, r in _sources(look, state) if o != state.hand]
-    started = {r for r in look.places if state.contents[r] & look.targets}
-    for place in sorted({*_destinations(look, state, closed, sources), *started}):
-        there = state.contents[place] & look.targets
-        firsts = [(o, r) for o, r in sources if not there >> o & 1]
+def _two_in_place(at: _Position) -> Iterator[tuple[Stops, bool]]:
+    """The same for two objects in one receptacle, which may hold one already."""
+    state, held, sources = at.state, at.held_target, at.sources()
+    begun = {r for r in at.find.places if state.contents[r] & at.find.targets and at.find.holdable[r] & at.find.targets}
+    for place in sorted({*_destinations(at, sources, []), *begun}):
+        there = state.contents[place] & at.find.targets
+        carries = [(o, (Command("take", o, r), Command("move", o, place))) for o, r in sources if not there >> o & 1]
         if held >= 0 and not there >> held & 1:
-            put = (Command("move", held, place),)
+            put = Command("move", held, place)
             if there:
-                yield put, False
+                yield (put,), False
             else:
-                yield from (((*put, *_carry(o, r, place)), False) for o, r in firsts)
-        for o, r in firsts:
-            one = _carry(o, r, place)
+                yield from (((put, *carry), False) for _, carry in carries)
+        for first, carry in carries:
             if there:
-                yield one, state.hand >= 0
+                yield carry, state.hand >= 0
             else:
-                yield from (((*one, *_carry(p, q, place)), state.hand >= 0) for p, q in firsts if p != o)
+                yield from (((*carry, *other), state.hand >= 0) for second, other in carries if second != first)
 
 
-def _carry(o: int, source: int, place: int) -> Stops:
-    return (Command("take", o, source), Command("move", o, place))
-
-
-def _under_lamp(game: Game, look: _Statics, state: State) -> Iterator[tuple[Stops, bool]]:
-    lamps = [(lamp, r) for r, bits in enumerate(state.contents) for lamp in members(bits & look.lamps)]
+def _under_lamp(at: _Position) -> Iterator[tuple[Stops, bool]]:
+    """The same for holding an object where a lamp was used."""
+    state, find = at.state, at.find
+    lamps = [(lamp, r) for r, bits in enumerate(state.contents) for lamp in members(bits & find.lamps)]
 
     def light(lamp: int, r: int) -> Command:
         return Command("go", receptacle=r) if state.used >> lamp & 1 else Command("use", lamp, r)
 
-    if state.hand >= 0 and look.targets >> state.hand & 1:
+    if at.held_target >= 0:
         yield from (((light(lamp, r),), False) for lamp, r in lamps)
-    for source in _sources(look, state):
-        if source[0] == state.hand:
-            continue
+    for source in at.sources():
         take = Command("take", *source)
         yield from (((take, light(lamp, r)), state.hand >= 0) for lamp, r in lamps if (lamp, r) != source)
-        if state.hand >= 0 and look.lamps >> state.hand & 1:
-            legal = [r for r, bits in enumerate(look.holdable) if bits >> state.hand & 1]
-            yield from (((Command("move", state.hand, r), take, light(state.hand, r)), False) for r in legal)
+        if state.hand >= 0 and find.lamps >> state.hand & 1:
+            put_down = at.able_to_hold(state.hand)
+            yield from (((Command("move", state.hand, r), take, light(state.hand, r)), False) for r in put_down)
