@@ -22,9 +22,19 @@ def group_advantages(groups: Sequence[Group], normalise: bool, epsilon: float = 
         attempts = [a for a, t in enumerate(group.trajectories) if t.scored]
         if not attempts:
             continue
-        rewards = torch.tensor([group.trajectories[a].reward for a in attempts], dtype=torch.float64)
-        centred: Tensor = rewards - rewards.mean()
-        if normalise and len(attempts) > 1:
-            centred = centred / (rewards.std() + epsilon)
-        result.update(zip(((g, a) for a in attempts), centred.tolist(), strict=True))
+        values = standardised([group.trajectories[a].reward for a in attempts], normalise, epsilon)
+        result.update(zip(((g, a) for a in attempts), values, strict=True))
     return result
+
+
+def standardised(values: Sequence[float], normalise: bool, epsilon: float = 1e-4) -> list[float]:
+    """Each value minus their mean, over the sample's standard deviation + ``epsilon`` where ``normalise``.
+
+    A single value gives 0.
+    """
+    numbers = torch.tensor(values, dtype=torch.float64)
+    centred: Tensor = numbers - numbers.mean()
+    if normalise and len(values) > 1:
+        centred = centred / (numbers.std() + epsilon)
+    centred_values: list[float] = centred.tolist()
+    return centred_values

@@ -6,6 +6,7 @@ are computed here, over the whole optimiser batch, before anything is split into
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -38,6 +39,8 @@ class Sample:
     teacher_ids: list[int] | None = None
     label: str | None = None
     """A judge's word on this turn: ``"skip"``, ``"weak"`` or ``"strong"``; None: not judged."""
+    label_reason: str = ""
+    """Why, in one line."""
 
 
 def samples_of(groups: Sequence[Group]) -> list[Sample]:
@@ -61,6 +64,22 @@ def samples_of(groups: Sequence[Group]) -> list[Sample]:
         for t, turn in enumerate(trajectory.turns)
         if turn.source == "policy"
     ]
+
+
+def split(samples: Sequence[Sample], parts: int) -> list[list[Sample]]:
+    """At most ``parts`` runs of consecutive samples, about equally long: one for each optimiser step.
+
+    A trajectory is never cut: weights that compare its turns, and means over it, see the whole of it.
+    """
+    size = math.ceil(len(samples) / parts)
+    runs: list[list[Sample]] = []
+    for sample in samples:
+        last = runs[-1][-1] if runs else None
+        together = last is not None and (last.group, last.attempt) == (sample.group, sample.attempt)
+        if not together and (last is None or len(runs[-1]) >= size):
+            runs.append([])
+        runs[-1].append(sample)
+    return runs
 
 
 @dataclass
@@ -103,6 +122,14 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.samples)
+
+    @property
+    def trajectories(self) -> list[Tensor]:
+        """The samples of each trajectory: indices, in the order of its turns."""
+        found: dict[tuple[int, int], list[int]] = {}
+        for i, sample in enumerate(self.samples):
+            found.setdefault((sample.group, sample.attempt), []).append(i)
+        return [torch.tensor(sorted(rows, key=lambda i: self.samples[i].turn)) for rows in found.values()]
 
     @property
     def taught(self) -> Tensor:

@@ -118,11 +118,12 @@ class TrainConfig(_Settings):
         if self.optim.steps_per_batch > self.batch.tasks * self.batch.attempts:
             raise ValueError("optim.steps_per_batch is more than batch.tasks x batch.attempts samples")
         recipe = self.recipe
+        recipe.check_run(self)
         if isinstance(recipe, TaughtRecipe):
             if recipe.context.reveals and not recipe.context.allow_reference:
                 raise ValueError(
-                    "recipe.context.sources holds 'expected' but recipe.context.allow_reference is false; set it to "
-                    "true to let the teacher see the reference"
+                    f"recipe.context.sources={recipe.context.sources} reveals the reference, but "
+                    "recipe.context.allow_reference is false; set it to true to let the teacher see it"
                 )
             if recipe.context.sources == ["sibling"] and self.batch.attempts < 2:
                 raise ValueError("recipe.context.sources=['sibling'] needs batch.attempts of at least 2")
@@ -251,15 +252,20 @@ def parse_overrides(arguments: Sequence[str]) -> dict[str, Any]:
     return result
 
 
-def fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str, Any, str]]:
-    """(dotted name, type, default, description) of every field, nested models opened."""
+def fields(
+    model: type[BaseModel], prefix: str = "", values: BaseModel | None = None
+) -> Iterator[tuple[str, str, Any, str]]:
+    """(dotted name, type, default, description) of every field, nested models opened.
+
+    A nested model's defaults are those that the outer one gives it: ``values``.
+    """
     for name, field in model.model_fields.items():
-        default, annotation = (
-            field.get_default(call_default_factory=True, validated_data={}),
-            field.annotation,
-        )
+        annotation = field.annotation
+        default = field.get_default(call_default_factory=True, validated_data={})
+        if values is not None:
+            default = getattr(values, name)
         if isinstance(annotation, type) and issubclass(annotation, BaseModel) and not issubclass(annotation, Recipe):
-            yield from fields(annotation, f"{prefix}{name}.")
+            yield from fields(annotation, f"{prefix}{name}.", default if isinstance(default, annotation) else None)
         elif not (isinstance(annotation, type) and issubclass(annotation, Recipe)):
             kind = getattr(annotation, "__name__", str(annotation)) if isinstance(annotation, type) else str(annotation)
             yield f"{prefix}{name}", kind.replace("typing.", ""), default, field.description or ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium
@@ -102,7 +102,11 @@ def task_order(num_tasks: int, seed: int, start: int, count: int) -> list[int]:
 class Drive:
     """Who acts at each turn, and how far episodes go: the states that a method trains on.
 
-    The expert is the environment's planner (``info["expert_action"]``), or ``expert``, a model.
+    The expert is the environment's planner (``info["expert_action"]``), or ``expert``, a model. Its turns are part of
+    the history that the policy sees. Where the planner finds no way on, the policy acts, unadvised.
+
+    Raises:
+        SetupError: A number is out of range.
     """
 
     expert_share: float = 0.0
@@ -116,9 +120,22 @@ class Drive:
     expert: Expert | None = None
     """Answers prompts in the environment's planner's stead."""
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.expert_share <= 1:
+            raise SetupError(f"Drive: expert_share={self.expert_share} is a probability, between 0 and 1")
+        for name in ("student_turns", "last_turns"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SetupError(f"Drive: {name}={value} must be at least 1, or None")
+
+    @property
+    def asks_planner(self) -> bool:
+        """Whether the environment must tell ``expert_action``."""
+        return self.expert is None and (self.advise or self.expert_share > 0)
+
 
 @dataclass
 class _Episode:
+    number: int
     env: gymnasium.Env[str, str]
     messages: list[Message]
     prompt_ids: list[int]
@@ -126,8 +143,25 @@ class _Episode:
     state: dict[str, Any]
     prefix: int = 0
     new_messages: int = 0
+    replay: list[str] = field(default_factory=list)
+    """The expert's commands that are still to be replayed."""
     trajectory: Trajectory = field(default_factory=lambda: Trajectory([]))
     running: bool = True
+
+    def cut(self, reason: str) -> None:
+        """End the episode from outside: it is scored as it stands."""
+        self.running = False
+        self.trajectory.stop_reason, self.trajectory.truncated = reason, True
+        self.trajectory.scored = self.trajectory.scored and bool(self.trajectory.turns)
+
+
+@dataclass(frozen=True)
+class _Move:
+    """An action: its ids, its text, and who chose it."""
+
+    completion: Completion
+    text: str
+    source: str
 
 
 def rollout(
@@ -143,23 +177,32 @@ def rollout(
     """``attempts`` episodes of each task, as one group a task, in the order of ``tasks``.
 
     A prompt that leaves no room for an action ends its episode with stop reason ``context_overflow``; where
-    that is the first prompt, the trajectory has no turns and is not scored.
+    that is the first prompt, the trajectory has no turns and is not scored. ``Drive.student_turns`` ends it with
+    ``curriculum``. An episode that is cut keeps what it earned.
+
+    Raises:
+        SetupError: ``drive`` needs an expert that the environment does not have.
     """
+    drive = drive or Drive()
     envs = environments.take(len(tasks) * attempts)
     wanted = [task for task in tasks for _ in range(attempts)]
-    episodes = environments.map(lambda env, task: _start(chat, environments, env, task), envs, wanted)
+    episodes = environments.map(
+        lambda number, env, task: _start(chat, environments, number, env, task), range(len(envs)), envs, wanted
+    )
+    _require_expert(drive, environments, episodes)
+    if drive.last_turns is not None:
+        for episode in episodes:
+            plan = episode.state.get("expert_plan") or []
+            episode.replay = list(plan[: max(0, len(plan) - drive.last_turns)])
     turn = 0
-    while running := [e for e in episodes if e.running]:
-        for episode in running:
-            if len(episode.prompt_ids) >= engine.context_length:
-                episode.running = False
-                episode.trajectory.stop_reason = "context_overflow"
-                episode.trajectory.scored = bool(episode.trajectory.turns)
-        running = [e for e in running if e.running]
-        if running:
-            turn_seed = random.Random(f"{seed}:{turn}").getrandbits(63)
-            completions = engine.generate([e.prompt_ids for e in running], sampling, turn_seed)
-            environments.map(lambda e, c: _act(chat, e, c), running, completions)
+    while True:
+        for episode in episodes:
+            if episode.running and (reason := _over(episode, drive, engine.context_length)):
+                episode.cut(reason)
+        if not (running := [e for e in episodes if e.running]):
+            break
+        moves = _moves(engine, chat, running, drive, sampling, seed, turn)
+        environments.map(lambda e, move: _act(chat, e, move), running, moves)
         turn += 1
     return [
         Group(episodes[k].task, [e.trajectory for e in episodes[k : k + attempts]])
@@ -167,36 +210,103 @@ def rollout(
     ]
 
 
-def _start(chat: Chat, environments: Environments, env: gymnasium.Env[str, str], task: int) -> _Episode:
+def _start(chat: Chat, environments: Environments, number: int, env: gymnasium.Env[str, str], task: int) -> _Episode:
     observation, info = environments.start(env, task)
     messages = list(info.get("messages") or [{"role": "user", "content": str(observation)}])
     described = dict(info.get("task") or {"id": str(task), "index": task})
-    return _Episode(env, messages, chat.encode(messages), described, _state(info), new_messages=len(messages))
+    return _Episode(number, env, messages, chat.encode(messages), described, _state(info), new_messages=len(messages))
 
 
 def _state(info: dict[str, Any]) -> dict[str, Any]:
     return {key: info[key] for key in STATE_KEYS if key in info}
 
 
-def _act(chat: Chat, episode: _Episode, completion: Completion) -> None:
-    text = chat.decode(completion.ids)
-    action = rfenvs.Action(
-        text, token_ids=completion.ids, logprobs=completion.logprobs, finish_reason=completion.finish_reason
-    )
+def _require_expert(drive: Drive, environments: Environments, episodes: Sequence[_Episode]) -> None:
+    """Refuse, before anything is sampled, where the expert is needed and none of the tasks has one."""
+    needed = (["expert_action"] if drive.asks_planner else []) + (["expert_plan"] if drive.last_turns else [])
+    for key in needed:
+        if episodes and all(e.state.get(key) is None for e in episodes):
+            other = ", or give the recipe a model as its expert" if key == "expert_action" else ""
+            raise SetupError(
+                f"env.id={environments.id!r} with env.kwargs={environments.kwargs} tells no info[{key!r}], which this "
+                f"recipe needs; set env.kwargs='{{expert: true}}' where the environment has a planner{other}"
+            )
+
+
+def _over(episode: _Episode, drive: Drive, context_length: int) -> str:
+    """Why an episode that the environment would continue is cut here; empty if it is not."""
+    acted = sum(turn.source == "policy" for turn in episode.trajectory.turns)
+    if drive.student_turns is not None and acted >= drive.student_turns:
+        return "curriculum"
+    return "context_overflow" if len(episode.prompt_ids) >= context_length else ""
+
+
+def _moves(
+    engine: Engine, chat: Chat, running: Sequence[_Episode], drive: Drive, sampling: Sampling, seed: int, turn: int
+) -> list[tuple[_Move, str | None]]:
+    """Each running episode's move and the advice it is given; the policy's moves are sampled in one batch."""
+    asked = [_coin(seed, e.number, turn) < drive.expert_share for e in running]
+    expert = _expert_moves(chat, running, [drive.advise or a for a in asked], drive.expert, f"{seed}:{turn}:expert")
+    moves: list[_Move | None] = []
+    for episode, coin, move in zip(running, asked, expert, strict=True):
+        moves.append(_written(chat, episode.replay.pop(0)) if episode.replay else move if coin else None)
+    free = [i for i, move in enumerate(moves) if move is None]
+    turn_seed = random.Random(f"{seed}:{turn}").getrandbits(63)
+    sampled = engine.generate([running[i].prompt_ids for i in free], sampling, turn_seed) if free else []
+    for i, completion in zip(free, sampled, strict=True):
+        moves[i] = _Move(completion, chat.decode(completion.ids), "policy")
+    advice = [move.text if move is not None and drive.advise else None for move in expert]
+    return [(move, told) for move, told in zip(moves, advice, strict=True) if move is not None]
+
+
+def _expert_moves(
+    chat: Chat, running: Sequence[_Episode], wanted: Sequence[bool], expert: Expert | None, seed: str
+) -> list[_Move | None]:
+    """What the expert would do in each wanted episode; None also where the planner has nothing to say."""
+    if expert is None:
+        commands = [e.state.get("expert_action") if w else None for e, w in zip(running, wanted, strict=True)]
+        return [None if command is None else _written(chat, command) for command in commands]
+    prompts = [e.prompt_ids for e, w in zip(running, wanted, strict=True) if w]
+    answers = iter(expert(prompts, random.Random(seed).getrandbits(63)) if prompts else [])
+    moves: list[_Move | None] = []
+    for w in wanted:
+        if not w:
+            moves.append(None)
+            continue
+        answer = next(answers)
+        moves.append(_Move(replace(answer, logprobs=[]), chat.decode(answer.ids), "expert"))
+    return moves
+
+
+def _written(chat: Chat, command: str) -> _Move:
+    return _Move(Completion(chat.written(command), [], "stop"), command, "expert")
+
+
+def _coin(seed: int, episode: int, turn: int) -> float:
+    """A number in [0, 1) that depends on nothing but its arguments."""
+    return random.Random(f"{seed}:{episode}:{turn}:coin").random()
+
+
+def _act(chat: Chat, episode: _Episode, choice: tuple[_Move, str | None]) -> None:
+    move, advice = choice
+    ids, logprobs, finish = move.completion.ids, move.completion.logprobs, move.completion.finish_reason
+    action = rfenvs.Action(move.text, token_ids=ids, logprobs=logprobs or None, finish_reason=finish)
     observation, reward, terminated, truncated, info = episode.env.step(action)
     turn = Turn(
         episode.prompt_ids,
-        completion.ids,
-        completion.logprobs,
-        text,
+        ids,
+        logprobs,
+        move.text,
         list(episode.messages),
         float(reward),
         list(info.get("feedback") or []),
-        completion.finish_reason,
+        finish,
+        source=move.source,
         prefix=episode.prefix,
         new_messages=episode.new_messages,
         before=episode.state,
         after=_state(info),
+        advice=advice,
     )
     episode.state = turn.after
     trajectory = episode.trajectory
@@ -204,12 +314,12 @@ def _act(chat: Chat, episode: _Episode, completion: Completion) -> None:
     trajectory.scored = bool(info.get("scored", True))
     if terminated or truncated:
         episode.running = False
+        trajectory.truncated = bool(truncated and not terminated)
         trajectory.stop_reason = str(info.get("stop_reason") or ("completed" if terminated else "max_turns"))
         return
     new = list(info.get("messages") or [{"role": "user", "content": str(observation)}])
-    bridge = chat.bridge(new, completion.ids[-1])
-    before = turn.prompt_ids + turn.action_ids
+    bridge = chat.bridge(new, ids[-1] if ids else -1)
+    before = turn.prompt_ids + ids
     episode.prompt_ids = before + bridge
-    assert episode.prompt_ids[: len(before)] == before, "a turn must extend what the policy saw and sampled"
-    episode.messages = [*episode.messages, {"role": "assistant", "content": text}, *new]
+    episode.messages = [*episode.messages, {"role": "assistant", "content": move.text}, *new]
     episode.prefix, episode.new_messages = len(before), len(new)

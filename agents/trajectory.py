@@ -65,6 +65,8 @@ class Trajectory:
     turns: list[Turn]
     stop_reason: str = ""
     scored: bool = True
+    truncated: bool = False
+    """The episode was cut, by the environment or by the rollout, before it came to its own end."""
 
     @property
     def reward(self) -> float:
@@ -73,8 +75,8 @@ class Trajectory:
 
     @property
     def tokens(self) -> int:
-        """Number of sampled tokens."""
-        return sum(len(turn.action_ids) for turn in self.turns)
+        """Number of tokens that the policy sampled."""
+        return sum(len(turn.action_ids) for turn in self.turns if turn.source == "policy")
 
 
 @dataclass

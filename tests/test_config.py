@@ -175,3 +175,9 @@ def test_check_teacher_warns_about_a_teacher_that_knows_nothing(tiny_dir, capsys
 def test_importing_agents_is_light():
     code = "import agents, agents.cli, sys; agents.recipes.names(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_defaults_of_nested_settings_are_the_recipe_s_own():
+    shown = {name: default for name, _, default, _ in fields(recipes.get("sdpo"))}
+    assert shown["context.sources"] == ["sibling"]
+    assert shown["context.max_tokens"] == 8192

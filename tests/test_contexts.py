@@ -9,7 +9,7 @@ from models import tiny_tokenizer
 
 from agents.batch import samples_of
 from agents.chat import Chat
-from agents.teachers.contexts import Context, add_contexts, reworded, without_thinking
+from agents.teachers.contexts import Context, Hint, add_contexts, reworded, without_thinking
 from agents.trajectory import Group, Trajectory, Turn
 
 CHAT = Chat(tiny_tokenizer())
@@ -137,12 +137,12 @@ def test_thinking_is_removed_from_demonstrations_closed_or_not():
 
 
 def test_wordings():
-    assert reworded("inline", QUESTION, "x()", None)[-1]["content"] == "Phone {Bob}. (answer: x())"
-    assert [m["role"] for m in reworded("turn", QUESTION, "x()", "fb")] == [
+    assert reworded("inline", QUESTION, Hint(answer="x()"))[-1]["content"] == "Phone {Bob}. (answer: x())"
+    assert [m["role"] for m in reworded("turn", QUESTION, Hint(answer="x()", feedback="fb"))] == [
         "system",
         "user",
         "assistant",
         "user",
     ]
-    paper = reworded("paper", QUESTION, "x()", "fb")[-1]["content"]
+    paper = reworded("paper", QUESTION, Hint(answer="x()", feedback="fb"))[-1]["content"]
     assert paper.index("Phone") < paper.index("Correct solution:") < paper.index("x()") < paper.index("fb")

@@ -12,12 +12,18 @@ if TYPE_CHECKING:
     from agents.recipes.base import Recipe
 
 _TABLE = {
+    "dagger": "agents.recipes.dagger:DAgger",
+    "gigpo": "agents.recipes.gigpo:GiGPO",
     "grpo": "agents.recipes.grpo:GRPO",
     "imitation": "agents.recipes.imitation:Imitation",
+    "opd": "agents.recipes.opd:OPD",
+    "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
     "sdpo": "agents.recipes.sdpo:SDPO",
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
     "sdpo_rich": "agents.recipes.sdpo:SDPORich",
+    "sod": "agents.recipes.sod:SOD",
     "srpo": "agents.recipes.srpo:SRPO",
+    "tcod": "agents.recipes.tcod:TCOD",
 }
 
 

@@ -6,20 +6,25 @@ batch of samples, and returns loss terms: objects with one coefficient a token, 
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from agents.advantages import group_advantages
 from agents.batch import Batch, Sample, samples_of
 from agents.chat import Chat
+from agents.credit.intervention import Intervention
 from agents.losses.terms import Term
 from agents.rollout import Drive
 from agents.teachers.contexts import Context
 from agents.teachers.teacher import Teacher, TeacherSettings
 from agents.trajectory import Group
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
 
 
 class Recipe(BaseModel):
@@ -37,8 +42,14 @@ class Recipe(BaseModel):
         """Who acts, and how far, in the rollout of training step ``step`` (from 0); by default the policy alone."""
         return Drive()
 
-    def samples(self, groups: Sequence[Group], chat: Chat) -> list[Sample]:
-        """The sequences to train on; by default every turn of every scored trajectory."""
+    def check_run(self, run: TrainConfig) -> None:
+        """Raise `ValueError`, naming both settings, where this method cannot work with the run around it."""
+
+    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize) -> list[Sample]:
+        """The sequences to train on; by default every turn of every scored trajectory in which the policy acted.
+
+        A sequence that the recipe makes itself may have at most ``limit`` tokens, prompt and action together.
+        """
         return samples_of(groups)
 
     def advantages(self, groups: Sequence[Group]) -> dict[tuple[int, int, int], float]:
@@ -54,6 +65,10 @@ class Recipe(BaseModel):
     def terms(self, batch: Batch) -> list[Term]:
         """The loss of one optimiser batch."""
 
+    def loss(self, batch: Batch) -> list[Term]:
+        """What the learner minimises: `terms`, and what every recipe of a kind does to them."""
+        return self.terms(batch)
+
 
 class TaughtRecipe(Recipe):
     """A recipe with a self-teacher."""
@@ -66,8 +81,23 @@ class TaughtRecipe(Recipe):
     top_k: int = Field(100, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
     tail: bool = Field(True, description="with top_k: one bucket for the rest, instead of renormalising")
     is_clip: float = Field(2.0, gt=0, description="cap of the importance weights")
+    intervention: Intervention | None = Field(
+        None, description="teach only on the turns that need it, for example '{judge: {kind: rule}}'; null: on all"
+    )
     reads_teacher: ClassVar[bool] = False
     """Whether `terms` looks at ``batch.reading``."""
 
+    @property
+    def needs_reading(self) -> bool:
+        """Whether anything looks at ``batch.reading``."""
+        return self.reads_teacher or (self.intervention is not None and self.intervention.reads_teacher)
+
     def annotate(self, samples: Sequence[Sample], groups: Sequence[Group], teacher: Teacher, chat: Chat) -> None:
-        """Look at the turns before anything is scored, and label them in place; by default nothing."""
+        """Look at the turns before anything is scored, and label them in place where there is an `intervention`."""
+        if self.intervention is not None:
+            self.intervention.annotate(samples, groups, teacher, chat)
+
+    def loss(self, batch: Batch) -> list[Term]:
+        """`terms`, the divergence on the turns that need it where there is an `intervention`."""
+        terms = self.terms(batch)
+        return terms if self.intervention is None else self.intervention.apply(batch, terms)

@@ -6,12 +6,15 @@
 
 w_t truncates the mismatch between sampler and trainer; N counts the tokens of the batch (token mean, DAPO,
 arXiv 2503.14476). No KL to a reference policy, advantages without the standard deviation, clip-high 0.28.
+
+Over several turns, y is all that the policy wrote in the episode, r the sum of the turns' rewards, and every turn of a
+trajectory has the trajectory's advantage. What the environment or an expert wrote counts in no sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -20,6 +23,9 @@ from agents.batch import Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import PolicyGradient, Term
 from agents.recipes.base import Recipe
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
 
 
 class GRPO(Recipe):
@@ -31,6 +37,14 @@ class GRPO(Recipe):
     clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio")
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio")
     is_clip: float = Field(2.0, gt=0, description="cap of the sampler/trainer importance weight")
+
+    def check_run(self, run: TrainConfig) -> None:
+        """A group of one has no advantages."""
+        if run.batch.attempts < 2:
+            raise ValueError(
+                f"recipe={self.name} compares attempts at one task, but batch.attempts is {run.batch.attempts}: give "
+                "at least 2"
+            )
 
     def terms(self, batch: Batch) -> list[Term]:
         """The clipped surrogate over every token."""

@@ -3,11 +3,13 @@
     y*_g = the reference that revealing feedback states for task g, else a success of the group
     L    = - 1/N sum_g sum_t log p(y*_t | x_g, y*_<t)
 
-It sees what a teacher with ``sources=["expected"]`` sees, and spends as many generations, but learns off-policy.
+Over several turns there is one such sequence for each prompt: the expected answer of the state, else what a success did
+in it. It sees what a teacher with ``sources=["expected"]`` sees, and spends as many generations, but learns off-policy.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -28,16 +30,17 @@ class Imitation(Recipe):
     name: ClassVar[str] = "imitation"
     run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5}}
 
-    def samples(self, groups: Sequence[Group], chat: Chat) -> list[Sample]:
-        """One sequence for each task and turn whose answer is known."""
-        chosen: dict[tuple[int, int], Sample] = {}
+    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize) -> list[Sample]:
+        """One sequence for each task and prompt whose answer is known."""
+        chosen: dict[tuple[int, tuple[int, ...]], Sample] = {}
         for sample in samples_of(groups):
-            key = (sample.group, sample.turn)
+            key = (sample.group, tuple(sample.prompt_ids))
             answer = expected_answer(sample.feedback)
             if answer is not None and (key not in chosen or chosen[key].logprobs is not None):
-                ids = chat.plain(answer)
-                stop = chat.bridge([{"role": "user", "content": "a"}], last_action_id=-1)[:1]
-                sample.action_ids, sample.text, sample.logprobs = ids + stop, answer, None
+                ids = chat.written(answer)
+                if len(sample.prompt_ids) + len(ids) > limit:
+                    continue
+                sample.action_ids, sample.text, sample.logprobs = ids, answer, None
                 chosen[key] = sample
             elif sample.reward >= 1.0:
                 chosen.setdefault(key, sample)

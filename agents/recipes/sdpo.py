@@ -8,15 +8,20 @@ The policy p, shown the environment's feedback or a sibling's success, is its ow
 
 The divergence is taken over the student's top k tokens and one bucket for the rest. rho and w correct for stale
 and mismatched samplers. Samples without a context count in n (our reading: the released code averages each
-micro-batch of one sequence). Both published settings are here: `sdpo` without rich feedback, `sdpo_rich` with it;
-models answer without thinking in both.
+micro-batch of one sequence). Both published settings are here: `sdpo` without rich
+feedback, `sdpo_rich` with it; models answer without thinking in both.
+
+Over several turns (our reading: the paper has one) each turn is a sequence i: it has a teacher's context of its own,
+and a long episode counts by its decisions. With ``mean="trajectory"`` y_i is all that the policy wrote in an episode,
+and every episode weighs the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
 
 from agents.batch import Batch
@@ -36,11 +41,20 @@ class SDPO(TaughtRecipe):
     run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5, "warmup_steps": 10}, "model": _NO_THINKING}
 
     context: Context = Context(sources=["sibling"], wording="paper")
+    mean: Literal["turn", "trajectory"] = Field(
+        "turn", description="what weighs the same in the loss: every turn, or every episode"
+    )
 
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on every token of every taught sample."""
         taught = batch.per_token(batch.taught).float()
-        coefficients = sequence_mean(taught, batch.sequence, len(batch))
+        if self.mean == "turn":
+            coefficients = sequence_mean(taught, batch.sequence, len(batch))
+        else:
+            episode = torch.zeros(len(batch), dtype=torch.long)
+            for k, turns in enumerate(batch.trajectories):
+                episode[turns] = k
+            coefficients = sequence_mean(taught, batch.per_token(episode), len(batch.trajectories))
         return [Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip)]
 
 

@@ -1,24 +1,36 @@
 """What the teacher may see: the policy's prompt, rewritten to hold privileged information.
 
-Source: SDPO (arXiv 2601.20802), teacher prompt construction. The paper's wording is ``wording="paper"``; the
-others are ours, because a small model does not understand it (see docs/experiments.md).
+Source: SDPO (arXiv 2601.20802). What there is to say is found by `agents.teachers.hints`, how it is said is
+`agents.teachers.wording`; here it becomes ids. After the first turn these are a branch on the policy's own history:
+
+    student   prompt_ids = history + bridge(observation)
+    teacher   teacher_ids = history + bridge(observation, with the hint)       placement "turn"
+              first prompt with the hint + history after the first prompt      placement "head"
+
+History, sampled ids included, is never encoded again: the teacher scores what the policy saw, and what the turns of
+an episode share is computed once.
 """
 
 from __future__ import annotations
 
-import random
-import re
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-import rfenvs
 from agents.batch import Sample
 from agents.chat import Chat
-from agents.trajectory import Group, Message
+from agents.errors import SetupError
+from agents.teachers.hints import Hint, Sources, after_action, expected_answer, many_turns, turn_of, without_thinking
+from agents.teachers.wording import EPISODE, QUESTION, TURN, reworded
+from agents.trajectory import Group, Message, Trajectory, Turn
 
-SOURCES = ("sibling", "expected", "feedback")
+__all__ = ["Context", "Hint", "add_contexts", "expected_answer", "reworded", "without_thinking"]
+
+SOURCES = ("sibling", "expected", "plan", "rest", "feedback", "none")
+REVEALING = ("expected", "plan")
+"""Sources that exist only where references may be revealed."""
+_OF_THE_EPISODE = ("sibling", "plan", "feedback", "none")
 
 
 class Context(BaseModel):
@@ -29,31 +41,58 @@ class Context(BaseModel):
     sources: list[str] = Field(
         ["sibling", "feedback"],
         description="fallback chain; each entry is 'sibling' (another attempt that succeeded), 'expected' (the "
-        "reference that revealing feedback states), 'feedback' (what the environment said), or several joined by '+'",
+        "reference that revealing feedback states), 'plan' (the expert's actions from here), 'rest' (what came after "
+        "this turn, and how the episode ended), 'feedback' (what the environment said of this turn), several of these "
+        "joined by '+', or 'none' (the policy's own prompt, unchanged)",
     )
     wording: Literal["paper", "turn", "inline"] = Field(
         "paper",
         description="'paper': SDPO's reprompt; 'turn': the demonstration as an earlier question-and-answer turn; "
         "'inline': in brackets behind the question",
     )
-    allow_reference: bool = Field(False, description="let feedback that reveals the reference reach the teacher")
+    placement: Literal["turn", "head"] = Field(
+        "turn",
+        description="'turn': a hint of its own in the newest message of every turn; 'head': one hint for the whole "
+        "episode, in its first message",
+    )
+    allow_reference: bool = Field(False, description="let what reveals the reference reach the teacher")
     max_tokens: int = Field(
         8192, ge=1, description="longest demonstration or feedback; more is cut, the question never"
     )
+    max_observation: int = Field(500, ge=1, description="characters of one observation or action in a transcript")
 
     @field_validator("sources")
     @classmethod
     def _known(cls, sources: list[str]) -> list[str]:
         for entry in sources:
-            for part in entry.split("+"):
+            parts = entry.split("+")
+            for part in parts:
                 if part not in SOURCES:
                     raise ValueError(f"unknown source {part!r}; there are {', '.join(SOURCES)}")
+            if "none" in parts and len(parts) > 1:
+                raise ValueError(f"{entry!r}: 'none' is the unchanged prompt and cannot be joined with another source")
         return sources
+
+    @model_validator(mode="after")
+    def _placed(self) -> Context:
+        if self.placement == "head":
+            for part in self.parts:
+                if part not in _OF_THE_EPISODE:
+                    raise ValueError(
+                        f"placement='head' has one hint for all turns, but the source {part!r} is of a single turn; "
+                        f"use placement='turn', or sources among {', '.join(_OF_THE_EPISODE)}"
+                    )
+        return self
+
+    @property
+    def parts(self) -> list[str]:
+        """Every source that is named, in order."""
+        return [part for entry in self.sources for part in entry.split("+")]
 
     @property
     def reveals(self) -> bool:
         """Whether some source only exists where references are revealed."""
-        return any("expected" in entry.split("+") for entry in self.sources)
+        return any(part in REVEALING for part in self.parts)
 
 
 def add_contexts(
@@ -65,14 +104,14 @@ def add_contexts(
     would exceed ``limit`` tokens; the number of the latter is returned.
     """
     overlong = 0
-    expected = _expected_by_group(samples) if context.allow_reference else {}
+    if "plan" in context.parts:
+        _require_plans(groups)
+    sources = Sources.of(samples, groups, context.allow_reference, context.max_observation, seed)
     for sample in samples:
-        demonstration, feedback = _first_available(context, sample, groups, expected, seed)
-        if demonstration is None and feedback is None:
+        hint = _first_available(context, sample, sources)
+        if hint is None:
             continue
-        demonstration, feedback = (_clip(chat, text, context.max_tokens) for text in (demonstration, feedback))
-        messages = reworded(context.wording, sample.messages, demonstration, feedback)
-        ids = chat.encode(messages)
+        messages, ids = _prompt(context, sample, groups, chat, hint)
         if len(ids) + len(sample.action_ids) > limit:
             overlong += 1
             continue
@@ -80,93 +119,71 @@ def add_contexts(
     return overlong
 
 
-def reworded(
-    wording: str, messages: Sequence[Message], demonstration: str | None, feedback: str | None
-) -> list[Message]:
-    """The conversation with the privileged information worked into its last message.
-
-    The student's own attempt is never shown: it is the thing being scored.
-    """
-    *before, last = messages
-    question = last["content"]
-
-    def ask(content: str) -> Message:
-        return {"role": last["role"], "content": content}
-
-    if wording == "paper":
-        solution = f"\nCorrect solution:\n\n{demonstration}\n" if demonstration else ""
-        said = (
-            f"\nThe following is feedback from your unsuccessful earlier attempt:\n\n{feedback}\n" if feedback else ""
-        )
-        return [*before, ask(f"{question}{solution}{said}\n\nCorrectly solve the original question.")]
-    noted = f"{question}\n\n(Feedback on an earlier attempt: {feedback})" if feedback else question
-    if not demonstration:
-        return [*before, ask(noted)]
-    if wording == "inline":
-        return [*before, ask(f"{noted} (answer: {demonstration})")]
-    return [*before, ask(question), {"role": "assistant", "content": demonstration}, ask(noted)]
-
-
-def _first_available(
-    context: Context, sample: Sample, groups: Sequence[Group], expected: dict[tuple[int, int], str], seed: str
-) -> tuple[str | None, str | None]:
+def _first_available(context: Context, sample: Sample, sources: Sources) -> Hint | None:
+    """The hint of the first entry that has one; an empty hint is the unchanged prompt."""
+    find = sources.turn if context.placement == "turn" else sources.episode
     for entry in context.sources:
-        demonstration = feedback = None
-        for source in entry.split("+"):
-            if source == "sibling":
-                demonstration = _sibling(sample, groups[sample.group], seed)
-            elif source == "expected":
-                demonstration = demonstration or expected.get((sample.group, sample.turn))
-            else:
-                feedback = _feedback(sample, context.allow_reference)
-        if demonstration or feedback:
-            return demonstration, feedback
-    return None, None
-
-
-def _sibling(sample: Sample, group: Group, seed: str) -> str | None:
-    """A random other success of the group, the same one for every sample that may see it.
-
-    Random, never the shortest: choosing by length makes answers shrink. One for all: equal teacher prompts
-    are forwarded once.
-    """
-    good = [a for a, t in enumerate(group.trajectories) if t.scored and t.turns and t.reward >= 1.0]
-    random.Random(f"{seed}:{sample.group}").shuffle(good)
-    for attempt in good:
-        if attempt != sample.attempt:
-            return without_thinking(group.trajectories[attempt].turns[-1].text) or None
+        if entry == "none":
+            return Hint()
+        if hint := find(entry.split("+"), sample):
+            return hint
     return None
 
 
-def _expected_by_group(samples: Sequence[Sample]) -> dict[tuple[int, int], str]:
-    """The reference that some failed attempt's feedback states, for all attempts at that task."""
-    found: dict[tuple[int, int], str] = {}
-    for sample in samples:
-        if answer := expected_answer(sample.feedback):
-            found.setdefault((sample.group, sample.turn), answer)
-    return found
+def _prompt(
+    context: Context, sample: Sample, groups: Sequence[Group], chat: Chat, hint: Hint
+) -> tuple[list[Message], list[int]]:
+    """The teacher's conversation, and its ids."""
+    if not hint:
+        return sample.messages, sample.prompt_ids
+    hint = hint.clipped(lambda text: _clip(chat, text, context.max_tokens))
+    trajectory, many = groups[sample.group].trajectories[sample.attempt], many_turns(groups[sample.group])
+    if context.placement == "head" and many:
+        opening = trajectory.turns[0]
+        head = reworded(context.wording, opening.messages, hint, EPISODE)
+        after = _after_opening(sample, trajectory)
+        return [*head, *sample.messages[len(opening.messages) :]], chat.encode(head) + after
+    messages = reworded(context.wording, sample.messages, hint, TURN if many else QUESTION)
+    new = after_action(sample.messages)
+    if sample.turn and (history := _history(sample, turn_of(sample, groups), new, chat)):
+        hinted = messages[len(sample.messages) - len(new) :]
+        return messages, history + chat.bridge(hinted, history[-1])
+    return messages, chat.encode(messages)
 
 
-def expected_answer(feedback: Sequence[dict[str, object]]) -> str | None:
-    """``data["expected"]`` of the first item that reveals the reference."""
-    for item in feedback:
-        data = item.get("data")
-        if item.get("reveals_reference") and isinstance(data, dict) and isinstance(data.get("expected"), str):
-            return str(data["expected"])
-    return None
+def _history(sample: Sample, turn: Turn, new: Sequence[Message], chat: Chat) -> list[int]:
+    """The ids before the newest messages; empty where they cannot be told apart exactly."""
+    ids = sample.prompt_ids
+    if turn.prefix and ids == turn.prompt_ids:
+        return ids[: turn.prefix]
+    bridge = chat.bridge(new, last_action_id=-1)  # a row that started anew holds its history in other ids
+    return ids[: len(ids) - len(bridge)] if ids[len(ids) - len(bridge) :] == bridge else []
 
 
-def _feedback(sample: Sample, allow_reference: bool) -> str | None:
-    return rfenvs.feedback_text({"feedback": sample.feedback}, "teacher", reference=allow_reference) or None
+def _after_opening(sample: Sample, trajectory: Trajectory) -> list[int]:
+    """What the policy's prompt holds after the first prompt of the episode."""
+    opening = trajectory.turns[0].prompt_ids
+    if sample.prompt_ids[: len(opening)] != opening or not all(t.prefix for t in trajectory.turns[1 : sample.turn + 1]):
+        raise SetupError(
+            "recipe.context.placement='head' needs episodes that are one row of tokens, but a row started anew: its "
+            "history was rewritten. Use recipe.context.placement='turn', or keep whole histories (rollout.history, "
+            "rollout.thinking)"
+        )
+    return sample.prompt_ids[len(opening) :]
 
 
-def without_thinking(text: str) -> str:
-    """``text`` without its ``<think>`` blocks; one that was never closed goes to the end."""
-    return re.sub(r"<think>.*?(</think>\s*|\Z)", "", text, flags=re.DOTALL).strip()
+def _require_plans(groups: Sequence[Group]) -> None:
+    """Refuse groups of which no episode began with a plan: the environment tells none."""
+    first = [t.turns[0] for group in groups for t in group.trajectories if t.turns]
+    if first and not any(turn.advice or turn.before.get("expert_action") for turn in first):
+        raise SetupError(
+            "recipe.context.sources holds 'plan', but the environment tells no plan; use one that does "
+            "(rfenvs/ALFWorld-v0 with env.kwargs='{expert: true}'), or another source"
+        )
 
 
-def _clip(chat: Chat, text: str | None, max_tokens: int) -> str | None:
-    if text is None or len(text) <= max_tokens:  # a token is at least one character here
+def _clip(chat: Chat, text: str, max_tokens: int) -> str:
+    if len(text) <= max_tokens:  # a token is at least one character here
         return text
     ids = chat.plain(text)
     return text if len(ids) <= max_tokens else chat.decode(ids[:max_tokens])

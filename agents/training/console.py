@@ -69,10 +69,15 @@ class Console:
 
     def teacher(self, check: TeacherCheck) -> None:
         """The result of a teacher check."""
+        what = "turns" if check.episodes else "attempts"
+        compared = f"success: student {check.student_success:.0%}"
+        if check.asked:
+            compared += f"; on plan: student {check.student_on_plan:.0%}, teacher {check.teacher_on_plan:.0%}"
+        elif not check.episodes:
+            compared += f", teacher {check.teacher_success:.0%}"
         self.say(
-            f"  success: student {check.student_success:.0%}, teacher {check.teacher_success:.0%} "
-            f"({check.taught} of {check.attempts} attempts have a context)\n"
-            f"  log q(y) - log p(y): good attempts {_nats(check.gap_good)}, bad {_nats(check.gap_bad)}\n"
+            f"  {compared} ({check.taught} of {check.attempts} {what} have a context)\n"
+            f"  log q(y) - log p(y): good {what} {_nats(check.gap_good)}, bad {_nats(check.gap_bad)}\n"
             f"  entropy: student {check.student_entropy:.2f}, teacher {check.teacher_entropy:.2f} nats a token"
         )
         for warning in check.warnings():

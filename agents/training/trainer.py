@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.batch import Batch, Sample
+from agents.batch import Batch, Sample, split
 from agents.config import TrainConfig
 from agents.engines.hf import HFEngine
 from agents.errors import SetupError
@@ -34,7 +34,7 @@ from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
 from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_to_step
 from agents.report.trackers import make_trackers
-from agents.rollout import Environments, rollout, task_order
+from agents.rollout import Drive, Environments, rollout, task_order
 from agents.teachers.contexts import add_contexts
 from agents.teachers.teacher import Teacher, read_teacher
 from agents.traces import attempt_row
@@ -166,6 +166,7 @@ class Trainer:
         wall, cpu = time.perf_counter(), time.process_time()
         tasks = task_order(self.environments.num_tasks(), config.seed, step * config.batch.tasks, config.batch.tasks)
         seed = random.Random(f"{config.seed}:{step}").getrandbits(63)
+        drive = recipe.drive(step)
         groups = rollout(
             self.engine,
             self.engine.chat,
@@ -174,9 +175,9 @@ class Trainer:
             config.batch.attempts,
             config.sampling,
             seed,
-            drive=recipe.drive(step),
+            drive=drive,
         )
-        samples = recipe.samples(groups, self.engine.chat)
+        samples = recipe.samples(groups, self.engine.chat, self.engine.context_length)
         overlong = 0
         if isinstance(recipe, TaughtRecipe):
             limit = self.engine.context_length
@@ -188,6 +189,7 @@ class Trainer:
             self.teacher.update()
         metrics = _metrics(groups, samples, results)
         metrics["overlong_contexts"] = overlong
+        metrics |= _schedule(drive)
         metrics["seconds"] = time.perf_counter() - wall
         metrics["cpu_seconds"] = time.process_time() - cpu
         self._record(step, metrics, groups, results)
@@ -195,8 +197,7 @@ class Trainer:
     def _learn(self, samples: list[Sample], groups: Sequence[Group]) -> list[tuple[Batch, StepResult]]:
         recipe, parts = self.config.recipe, min(self.config.optim.steps_per_batch, len(samples))
         advantages = recipe.advantages(groups)
-        size = math.ceil(len(samples) / parts)  # consecutive samples: whole groups where sizes allow
-        batches = [Batch(samples[k : k + size]) for k in range(0, len(samples), size)]
+        batches = [Batch(part) for part in split(samples, parts)]
         for batch in batches:
             batch.advantages = torch.tensor([advantages[s.group, s.attempt, s.turn] for s in batch.samples])
             if len(batches) > 1:
@@ -207,10 +208,10 @@ class Trainer:
             if self.teacher and taught:
                 items = [(s.teacher_ids or [], s.action_ids) for s in taught]
                 batch.teacher = self.teacher.logits(items, self.config.sampling.temperature)
-                if isinstance(recipe, TaughtRecipe) and recipe.reads_teacher:
+                if isinstance(recipe, TaughtRecipe) and recipe.needs_reading:
                     batch.reading = read_teacher(batch)
             top = self.config.record_tokens
-            results.append((batch, self.learner.step(batch, recipe.terms(batch), top)))
+            results.append((batch, self.learner.step(batch, recipe.loss(batch), top)))
             batch.teacher = None
         return results
 
@@ -234,7 +235,8 @@ class Trainer:
             )
         if not any(result.stepped for _, result in results):
             self.console.warn(
-                f"step {step}: nothing to learn from (no successes to compare, no teacher context); weights unchanged"
+                f"step {step}: nothing to learn from (no successes to compare, no teacher context, every turn "
+                "skipped); weights unchanged"
             )
         numbers = {k: float(v) for k, v in metrics.items() if isinstance(v, int | float)}
         for tracker in self.trackers:
@@ -250,6 +252,8 @@ class Trainer:
             for i, sample in enumerate(batch.samples):
                 span = slice(int(batch.offsets[i]), int(batch.offsets[i + 1]))
                 extra: dict[str, Any] = {"teacher_messages": sample.teacher_messages}
+                if sample.label is not None:
+                    extra |= {"label": sample.label, "label_reason": sample.label_reason}
                 recorded = self.config.record_tokens and result.stats is not None and sample.logprobs is not None
                 if recorded and result.stats is not None:
                     extra["tokens"] = _tokens(self.engine, sample.action_ids, result.stats, span)
@@ -373,7 +377,7 @@ def _metrics(
     groups: Sequence[Group], samples: Sequence[Sample], results: Sequence[tuple[Batch, StepResult]]
 ) -> dict[str, Any]:
     scored = [t for g in groups for t in g.scored()]
-    turns = [turn for t in scored for turn in t.turns]
+    turns = [turn for t in scored for turn in t.turns if turn.source == "policy"]
     attempts = sum(len(g.trajectories) for g in groups)
     tokens = sum(len(turn.action_ids) for turn in turns)
     flat = sum(len({t.reward for t in g.scored()}) <= 1 for g in groups)
@@ -400,6 +404,16 @@ def _metrics(
         "lr": steps[-1].lr if steps else None,
         "optimizer_steps": sum(r.stepped for r in steps),
         **{name: _mean([b.log[name] for b, _ in results if name in b.log]) for name in sorted(said)},
+    }
+
+
+def _schedule(drive: Drive) -> dict[str, float]:
+    """What of a drive is not the default: numbers that a recipe's schedule gave this step."""
+    plain = Drive()
+    return {
+        name: value
+        for name in ("expert_share", "student_turns", "last_turns")
+        if (value := getattr(drive, name)) != getattr(plain, name)
     }
 
 

@@ -1,0 +1,221 @@
+"""What privileged information there is about a turn: the sources of a teacher's context.
+
+    sibling    another attempt that succeeded: its answer, or in an episode of many turns its transcript
+    expected   the reference that revealing feedback states for this very prompt or state
+    plan       the expert's actions from here
+    rest       what happened after this turn, and how the episode ended
+    feedback   what the environment said of this turn's action
+
+The action being scored is never quoted, though the rest of the episode may hold an equal one. Actions of the expert
+are references: without `Context.allow_reference` they are in no transcript either.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+
+import rfenvs
+from agents.batch import Sample
+from agents.trajectory import Group, Trajectory, Turn
+from rfenvs.feedback import clip
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Privileged information, in parts that a wording puts into sentences. None: nothing to say."""
+
+    attempt: str | None = None
+    """Transcript of a whole attempt that succeeded."""
+    answer: str | None = None
+    """A good reply to the prompt."""
+    then: tuple[str, ...] = ()
+    """Good actions after ``answer``."""
+    rest: str | None = None
+    """What came after this turn's action."""
+    feedback: str | None = None
+    """What the environment said of the action, or of the episode's actions."""
+
+    def __bool__(self) -> bool:
+        return any((self.attempt, self.answer, self.rest, self.feedback))
+
+    def clipped(self, cut: Callable[[str], str]) -> Hint:
+        """Every part shortened by ``cut``."""
+        parts = {name: text and cut(text) for name in ("attempt", "answer", "rest", "feedback")
+                 if (text := getattr(self, name))}  # fmt: skip
+        return replace(self, **parts, then=tuple(cut("\n".join(self.then)).split("\n")) if self.then else ())
+
+
+@dataclass
+class Sources:
+    """Looks things up in the groups of one step."""
+
+    groups: Sequence[Group]
+    expected: dict[Hashable, str]
+    """Answers that revealing feedback states, by `_state`; empty where references may not be seen."""
+    allow_reference: bool
+    max_observation: int
+    """Characters of one observation in a transcript."""
+    seed: str
+
+    @classmethod
+    def of(
+        cls, samples: Sequence[Sample], groups: Sequence[Group], allow_reference: bool, max_observation: int, seed: str
+    ) -> Sources:
+        """Sources for these samples."""
+        expected: dict[Hashable, str] = {}
+        for sample in samples if allow_reference else ():
+            if answer := expected_answer(sample.feedback):
+                expected.setdefault(_state(sample, groups), answer)
+        return cls(groups, expected, allow_reference, max_observation, seed)
+
+    def turn(self, parts: Sequence[str], sample: Sample) -> Hint:
+        """What sources ``parts`` together say about one turn."""
+        hint = Hint()
+        if "sibling" in parts:
+            hint = self._sibling(sample)
+        if "expected" in parts and not hint.answer:
+            hint = replace(hint, answer=self.expected.get(_state(sample, self.groups)))
+        if "plan" in parts and not hint.answer:
+            hint = self._plan(hint, turn_of(sample, self.groups))
+        if "rest" in parts:
+            hint = replace(hint, rest=self._rest(sample))
+        if "feedback" in parts:
+            hint = replace(hint, feedback=self._feedback(sample))
+        return hint
+
+    def episode(self, parts: Sequence[str], sample: Sample) -> Hint:
+        """What they say about the whole episode: the same for each of its turns."""
+        trajectory = self.groups[sample.group].trajectories[sample.attempt]
+        hint = self._sibling(sample) if "sibling" in parts else Hint()
+        if "plan" in parts and not hint.answer:
+            hint = self._plan(hint, trajectory.turns[0])
+        if "feedback" in parts:
+            said = [(t, self._said(trajectory, t, turn.feedback)) for t, turn in enumerate(trajectory.turns)]
+            many = many_turns(self.groups[sample.group])
+            texts = [f"Action {t + 1}: {text}" if many else text for t, text in said if text]
+            hint = replace(hint, feedback="\n".join(texts) or None)
+        return hint
+
+    def _sibling(self, sample: Sample) -> Hint:
+        """A random other success of the group, the same one for every sample that may see it.
+
+        Random, never the shortest: choosing by length makes answers shrink. One for all: equal teacher prompts
+        are forwarded once.
+        """
+        group = self.groups[sample.group]
+        good = [
+            a
+            for a, t in enumerate(group.trajectories)
+            if t.scored and t.turns and t.reward >= 1.0 and self._quotable(t.turns)
+        ]
+        random.Random(f"{self.seed}:{sample.group}").shuffle(good)
+        for attempt in good:
+            if attempt != sample.attempt:
+                other = group.trajectories[attempt]
+                if many_turns(group):
+                    return Hint(attempt=self._transcript(other, 0))
+                return Hint(answer=without_thinking(other.turns[-1].text) or None)
+        return Hint()
+
+    def _quotable(self, turns: Sequence[Turn]) -> bool:
+        return self.allow_reference or all(turn.source == "policy" for turn in turns)
+
+    def _plan(self, hint: Hint, turn: Turn) -> Hint:
+        if not self.allow_reference:
+            return hint
+        plan = turn.before.get("expert_plan") or [turn.before.get("expert_action") or turn.advice]
+        return replace(hint, answer=plan[0], then=tuple(plan[1:])) if plan[0] else hint
+
+    def _rest(self, sample: Sample) -> str | None:
+        group = self.groups[sample.group]
+        if not many_turns(group):
+            return None  # nothing came after the only turn
+        trajectory = group.trajectories[sample.attempt]
+        if not self._quotable(trajectory.turns[sample.turn + 1 :]):
+            return None
+        left = len(trajectory.turns) - sample.turn - 1
+        if trajectory.reward >= 1.0:
+            end = "The task was solved"
+        elif trajectory.stop_reason in CUT:
+            end = "The attempt was stopped unfinished"
+        else:
+            end = "The attempt failed"
+        when = f"{left} action{'s' if left > 1 else ''} later" if left else "with this action"
+        followed = [self._short(reply(trajectory, sample.turn)), self._transcript(trajectory, sample.turn + 1)]
+        return "\n".join([f"{end} {when}.", *filter(None, followed)])
+
+    def _feedback(self, sample: Sample) -> str | None:
+        return self._said(self.groups[sample.group].trajectories[sample.attempt], sample.turn, sample.feedback)
+
+    def _said(self, trajectory: Trajectory, t: int, items: Sequence[dict[str, object]]) -> str | None:
+        """The items about turn ``t``, below the observation that followed where this is part of a complaint.
+
+        It is where there are items to complain, or where the state stayed as it was ("Nothing happens."). What a
+        useful action shows is no feedback.
+        """
+        text = rfenvs.feedback_text({"feedback": items}, "teacher", reference=self.allow_reference)
+        turn, seen = trajectory.turns[t], self._short(reply(trajectory, t))
+        stayed = turn.after.get("state_key") is not None and turn.after["state_key"] == turn.before.get("state_key")
+        if seen and (text or stayed) and not set(seen.splitlines()) <= set(text.splitlines()):
+            text = f"{seen}\n{text}".strip()
+        return text or None
+
+    def _transcript(self, trajectory: Trajectory, start: int) -> str:
+        lines = []
+        for t in range(start, len(trajectory.turns)):
+            lines.append(f"> {self._short(without_thinking(trajectory.turns[t].text))}")
+            lines.append(self._short(reply(trajectory, t)))
+        return "\n".join(filter(None, lines))
+
+    def _short(self, text: str) -> str:
+        return clip(text, self.max_observation)
+
+
+CUT = frozenset({"curriculum", "context_overflow"})
+"""Stop reasons of the rollout's own: the environment did not end these episodes."""
+
+
+def many_turns(group: Group) -> bool:
+    """Whether these are episodes of several turns, and not questions with one answer each."""
+    return any(len(t.turns) > 1 or t.stop_reason in CUT for t in group.trajectories)
+
+
+def reply(trajectory: Trajectory, t: int) -> str:
+    """The observation that followed turn ``t``, as the policy saw it; empty after the last one."""
+    if t + 1 >= len(trajectory.turns):
+        return ""
+    return "\n".join(m["content"] for m in after_action(trajectory.turns[t + 1].messages))
+
+
+def after_action(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
+    """The messages behind the last action: what is new to the policy."""
+    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
+    return list(messages[last + 1 :])
+
+
+def expected_answer(feedback: Sequence[dict[str, object]]) -> str | None:
+    """``data["expected"]`` of the first item that reveals the reference."""
+    for item in feedback:
+        data = item.get("data")
+        if item.get("reveals_reference") and isinstance(data, dict) and isinstance(data.get("expected"), str):
+            return str(data["expected"])
+    return None
+
+
+def without_thinking(text: str) -> str:
+    """``text`` without its ``<think>`` blocks; one that was never closed goes to the end."""
+    return re.sub(r"<think>.*?(</think>\s*|\Z)", "", text, flags=re.DOTALL).strip()
+
+
+def turn_of(sample: Sample, groups: Sequence[Group]) -> Turn:
+    """The turn that a sample was made from."""
+    return groups[sample.group].trajectories[sample.attempt].turns[sample.turn]
+
+
+def _state(sample: Sample, groups: Sequence[Group]) -> Hashable:
+    """Samples with equal values were asked the same: in the same state of the same task, or by the same prompt."""
+    key = turn_of(sample, groups).before.get("state_key")
+    return sample.group, key if key is not None else tuple(sample.prompt_ids)
