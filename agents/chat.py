@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 from agents.errors import SetupError
@@ -17,12 +18,16 @@ class Chat(ChatTemplate):
 
     error = SetupError
 
-    def end_of_turn(self) -> list[int]:
-        """The id that closes an action: the template's end-of-turn token, else EOS; nothing if there is neither."""
+    @functools.cached_property
+    def _end(self) -> tuple[int, ...]:
         end = self.bridge([{"role": "user", "content": "a"}], last_action_id=-1)[:1]
         special = set(self.tokenizer.all_special_ids) | set(self.tokenizer.get_added_vocab().values())
         eos = self.tokenizer.eos_token_id
-        return end if end and end[0] in special else [] if eos is None else [eos]
+        return tuple(end if end and end[0] in special else [] if eos is None else [eos])
+
+    def end_of_turn(self) -> list[int]:
+        """The id that closes an action: the template's end-of-turn token, else EOS; nothing if there is neither."""
+        return list(self._end)
 
     def written(self, text: str) -> list[int]:
         """Ids of ``text`` as an action: nothing in it is a control token, and it is closed."""
@@ -31,7 +36,7 @@ class Chat(ChatTemplate):
     def stop_ids(self) -> set[int]:
         """Ids that end an assistant turn: the tokenizer's EOS and the template's own end-of-turn token."""
         eos = self.tokenizer.eos_token_id
-        return set(self.end_of_turn()) | ({eos} if eos is not None else set())
+        return set(self._end) | ({eos} if eos is not None else set())
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of sampled ids, special tokens left out."""

@@ -326,6 +326,7 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
     result = check_teacher(
         engine, Teacher(engine, config.recipe.teacher), config.recipe, environments,
         tasks=config.check_teacher or 8, attempts=config.batch.attempts, sampling=config.sampling, seed=config.seed + 1,
+        settings=config.rollout,
     )  # fmt: skip
     Console().teacher(result)
     print(json.dumps(jsonable(result.to_dict())))
@@ -386,6 +387,7 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> int:
     asks_model = policy is None or isinstance(policy, Server)
     settings = {"env": env, "policy": known.policy, "seed": config.eval.seed}
     settings |= {"model": config.model.model_dump(), "sampling": sampling.model_dump()} if asks_model else {}
+    settings |= {"rollout": config.rollout.model_dump()} if policy is None else {}
     tasks = evaluations.tasks_of(config)
     run = evaluations.Evaluation(directory, settings)
     total = len(tasks) * (attempts + (policy is None))

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 from agents import recipes
 from agents.engines.base import Sampling
 from agents.errors import SetupError
+from agents.history import RolloutSettings
 from agents.recipes.base import Recipe, TaughtRecipe
 from agents.training.learner import OptimSettings
 
@@ -88,6 +89,7 @@ class TrainConfig(_Settings):
     env: EnvSettings = EnvSettings()
     model: ModelSettings = ModelSettings()
     sampling: Sampling = Sampling()
+    rollout: RolloutSettings = RolloutSettings()
     batch: BatchSettings = BatchSettings()
     optim: OptimSettings = OptimSettings()
     eval: EvalSettings = EvalSettings()

@@ -142,7 +142,7 @@ def sample_model(config: TrainConfig, engine: Any, evaluation: Evaluation, tasks
         for start in range(0, len(todo), _TASKS_AT_ONCE):
             batch = todo[start : start + _TASKS_AT_ONCE]
             seed = random.Random(f"{config.eval.seed}:{batch}").getrandbits(62)
-            groups = rollout(engine, engine.chat, environments, batch, attempts, how, seed)
+            groups = rollout(engine, engine.chat, environments, batch, attempts, how, seed, settings=config.rollout)
             pairs = [(task, a) for task in batch for a in range(attempts)]
             made = [(group.task, t) for group in groups for t in group.trajectories]
             evaluation.add(

@@ -14,6 +14,7 @@ import rfenvs
 from agents.chat import Chat
 from agents.engines.base import Completion, Engine, Sampling
 from agents.errors import SetupError
+from agents.history import History, RolloutSettings, resolve
 from agents.trajectory import STATE_KEYS, Group, Message, Trajectory, Turn
 from sandboxes import SandboxUnavailable
 
@@ -69,6 +70,12 @@ class Environments:
             return float(reward) if info.get("scored", True) else None
 
         return self.map(one, self.take(len(tasks)), tasks, answers)
+
+    @property
+    def max_turns(self) -> int | None:
+        """Longest episode, in turns; None where that is not known."""
+        turns: int | None = getattr(self.take(1)[0].unwrapped, "max_turns", None)
+        return turns
 
     def map(self, function: Any, *columns: Any) -> list[Any]:
         """``function`` over the columns, in threads if there are any, in order."""
@@ -137,12 +144,9 @@ class Drive:
 class _Episode:
     number: int
     env: gymnasium.Env[str, str]
-    messages: list[Message]
-    prompt_ids: list[int]
+    history: History
     task: dict[str, Any]
     state: dict[str, Any]
-    prefix: int = 0
-    new_messages: int = 0
     replay: list[str] = field(default_factory=list)
     """The expert's commands that are still to be replayed."""
     trajectory: Trajectory = field(default_factory=lambda: Trajectory([]))
@@ -173,22 +177,37 @@ def rollout(
     sampling: Sampling,
     seed: int,
     drive: Drive | None = None,
+    settings: RolloutSettings | None = None,
 ) -> list[Group]:
     """``attempts`` episodes of each task, as one group a task, in the order of ``tasks``.
 
-    A prompt that leaves no room for an action ends its episode with stop reason ``context_overflow``; where
-    that is the first prompt, the trajectory has no turns and is not scored. ``Drive.student_turns`` ends it with
-    ``curriculum``. An episode that is cut keeps what it earned.
+    An episode that the environment would continue is cut, and keeps what it earned, where its prompt leaves no room for
+    an action (stop reason ``context_overflow``), at ``settings.turns`` (``rollout_turns``), and at
+    ``drive.student_turns`` (``curriculum``). Where even the first prompt leaves no room, it is not scored.
+
+    Equal arguments and equal weights give equal groups. An episode's actions also depend on which others run beside it:
+    the engine draws for all of them in turn.
 
     Raises:
-        SetupError: ``drive`` needs an expert that the environment does not have.
+        SetupError: ``drive`` needs an expert that the environment does not have, or ``settings.thinking`` is "auto" and
+            the chat template rewrites earlier turns.
     """
-    drive = drive or Drive()
+    drive, settings = drive or Drive(), settings or RolloutSettings()
     envs = environments.take(len(tasks) * attempts)
     wanted = [task for task in tasks for _ in range(attempts)]
-    episodes = environments.map(
-        lambda number, env, task: _start(chat, environments, number, env, task), range(len(envs)), envs, wanted
-    )
+    started = environments.map(environments.start, envs, wanted)
+    openings = [_messages(observation, info) for observation, info in started]
+    thinking = resolve(settings, chat, openings, 1 in (environments.max_turns, settings.turns))
+    episodes = [
+        _Episode(
+            number,
+            env,
+            History(chat, opening, thinking, settings.history),
+            dict(info.get("task") or {"id": str(task), "index": task}),
+            _state(info),
+        )
+        for number, (env, task, opening, (_, info)) in enumerate(zip(envs, wanted, openings, started, strict=True))
+    ]
     _require_expert(drive, environments, episodes)
     if drive.last_turns is not None:
         for episode in episodes:
@@ -197,7 +216,7 @@ def rollout(
     turn = 0
     while True:
         for episode in episodes:
-            if episode.running and (reason := _over(episode, drive, engine.context_length)):
+            if episode.running and (reason := _over(episode, drive, settings, engine.context_length)):
                 episode.cut(reason)
         if not (running := [e for e in episodes if e.running]):
             break
@@ -210,11 +229,9 @@ def rollout(
     ]
 
 
-def _start(chat: Chat, environments: Environments, number: int, env: gymnasium.Env[str, str], task: int) -> _Episode:
-    observation, info = environments.start(env, task)
-    messages = list(info.get("messages") or [{"role": "user", "content": str(observation)}])
-    described = dict(info.get("task") or {"id": str(task), "index": task})
-    return _Episode(number, env, messages, chat.encode(messages), described, _state(info), new_messages=len(messages))
+def _messages(observation: str, info: dict[str, Any]) -> list[Message]:
+    """What an environment says, as messages; other authors' environments say it as an observation."""
+    return list(info.get("messages") or [{"role": "user", "content": str(observation)}])
 
 
 def _state(info: dict[str, Any]) -> dict[str, Any]:
@@ -233,12 +250,14 @@ def _require_expert(drive: Drive, environments: Environments, episodes: Sequence
             )
 
 
-def _over(episode: _Episode, drive: Drive, context_length: int) -> str:
+def _over(episode: _Episode, drive: Drive, settings: RolloutSettings, context_length: int) -> str:
     """Why an episode that the environment would continue is cut here; empty if it is not."""
-    acted = sum(turn.source == "policy" for turn in episode.trajectory.turns)
-    if drive.student_turns is not None and acted >= drive.student_turns:
+    turns = episode.trajectory.turns
+    if drive.student_turns is not None and sum(t.source == "policy" for t in turns) >= drive.student_turns:
         return "curriculum"
-    return "context_overflow" if len(episode.prompt_ids) >= context_length else ""
+    if settings.turns is not None and len(turns) >= settings.turns:
+        return "rollout_turns"
+    return "context_overflow" if len(episode.history.prompt.ids) >= context_length else ""
 
 
 def _moves(
@@ -252,7 +271,7 @@ def _moves(
         moves.append(_written(chat, episode.replay.pop(0)) if episode.replay else move if coin else None)
     free = [i for i, move in enumerate(moves) if move is None]
     turn_seed = random.Random(f"{seed}:{turn}").getrandbits(63)
-    sampled = engine.generate([running[i].prompt_ids for i in free], sampling, turn_seed) if free else []
+    sampled = engine.generate([running[i].history.prompt.ids for i in free], sampling, turn_seed) if free else []
     for i, completion in zip(free, sampled, strict=True):
         moves[i] = _Move(completion, chat.decode(completion.ids), "policy")
     advice = [move.text if move is not None and drive.advise else None for move in expert]
@@ -266,7 +285,7 @@ def _expert_moves(
     if expert is None:
         commands = [e.state.get("expert_action") if w else None for e, w in zip(running, wanted, strict=True)]
         return [None if command is None else _written(chat, command) for command in commands]
-    prompts = [e.prompt_ids for e, w in zip(running, wanted, strict=True) if w]
+    prompts = [e.history.prompt.ids for e, w in zip(running, wanted, strict=True) if w]
     answers = iter(expert(prompts, random.Random(seed).getrandbits(63)) if prompts else [])
     moves: list[_Move | None] = []
     for w in wanted:
@@ -288,22 +307,23 @@ def _coin(seed: int, episode: int, turn: int) -> float:
 
 
 def _act(chat: Chat, episode: _Episode, choice: tuple[_Move, str | None]) -> None:
-    move, advice = choice
+    (move, advice), prompt = choice, episode.history.prompt
     ids, logprobs, finish = move.completion.ids, move.completion.logprobs, move.completion.finish_reason
     action = rfenvs.Action(move.text, token_ids=ids, logprobs=logprobs or None, finish_reason=finish)
     observation, reward, terminated, truncated, info = episode.env.step(action)
     turn = Turn(
-        episode.prompt_ids,
+        prompt.ids,
         ids,
         logprobs,
         move.text,
-        list(episode.messages),
+        prompt.messages,
         float(reward),
         list(info.get("feedback") or []),
         finish,
         source=move.source,
-        prefix=episode.prefix,
-        new_messages=episode.new_messages,
+        prefix=prompt.prefix,
+        stem=prompt.stem,
+        new_messages=prompt.new_messages,
         before=episode.state,
         after=_state(info),
         advice=advice,
@@ -317,9 +337,4 @@ def _act(chat: Chat, episode: _Episode, choice: tuple[_Move, str | None]) -> Non
         trajectory.truncated = bool(truncated and not terminated)
         trajectory.stop_reason = str(info.get("stop_reason") or ("completed" if terminated else "max_turns"))
         return
-    new = list(info.get("messages") or [{"role": "user", "content": str(observation)}])
-    bridge = chat.bridge(new, ids[-1] if ids else -1)
-    before = turn.prompt_ids + ids
-    episode.prompt_ids = before + bridge
-    episode.messages = [*episode.messages, {"role": "assistant", "content": move.text}, *new]
-    episode.prefix, episode.new_messages = len(before), len(new)
+    episode.history.extend(ids, move.text, _messages(observation, info))

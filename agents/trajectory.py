@@ -44,8 +44,10 @@ class Turn:
     """Who acted: ``"policy"``; or ``"expert"``, whose ids were not sampled, so that ``logprobs`` is empty."""
     prefix: int = 0
     """``prompt_ids[:prefix]`` is the turn before, prompt and action, exactly; 0 where the row starts anew."""
+    stem: int = 0
+    """``prompt_ids[:stem]`` ends with the action before as it is shown here: ``prefix``, where the row goes on."""
     new_messages: int = 0
-    """The last so many of ``messages`` came after the action before: they are ``prompt_ids[prefix:]``."""
+    """The last so many of ``messages`` came after the action before: they are ``prompt_ids[stem:]``."""
     before: dict[str, Any] = field(default_factory=dict)
     """State of the environment when this action was chosen: those of `STATE_KEYS` that it tells."""
     after: dict[str, Any] = field(default_factory=dict)

@@ -21,6 +21,7 @@ import rfenvs
 from agents.batch import Batch, Sample, samples_of
 from agents.engines.base import Completion, Sampling
 from agents.engines.hf import HFEngine
+from agents.history import RolloutSettings
 from agents.losses.fused import fused_loss
 from agents.recipes.base import TaughtRecipe
 from agents.rollout import Environments, rollout, task_order
@@ -112,10 +113,11 @@ def check_teacher(
     attempts: int,
     sampling: Sampling,
     seed: int,
+    settings: RolloutSettings | None = None,
 ) -> TeacherCheck:
     """Let student and teacher attempt the same tasks, and score the student's attempts with both."""
     indices = task_order(environments.num_tasks(), seed, 0, min(tasks, environments.num_tasks()))
-    groups = rollout(engine, engine.chat, environments, indices, attempts, sampling, seed)
+    groups = rollout(engine, engine.chat, environments, indices, attempts, sampling, seed, settings=settings)
     everything = samples_of(groups)
     student = _mean([t.reward for g in groups for t in g.scored()])
     episodes = any(map(many_turns, groups))

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from agents.chat import Chat
 from agents.engines.base import Engine, Sampling
+from agents.history import RolloutSettings
 from agents.rollout import Environments, rollout, task_order
 from agents.trajectory import Group
 
@@ -71,13 +72,14 @@ def evaluate(
     attempts: int,
     sampling: Sampling,
     seed: int,
+    settings: RolloutSettings | None = None,
 ) -> Evaluation:
-    """Attempt ``tasks`` fixed tasks of the environments' split, sampled and greedily."""
+    """Attempt ``tasks`` fixed tasks of the environments' split, sampled and greedily, by the policy alone."""
     started = time.process_time()
     indices = task_order(environments.num_tasks(), seed, 0, min(tasks, environments.num_tasks()))
-    groups = rollout(engine, chat, environments, indices, attempts, sampling, seed)
+    groups = rollout(engine, chat, environments, indices, attempts, sampling, seed, settings=settings)
     argmax = sampling.model_copy(update={"temperature": 0.0})
-    greedy = rollout(engine, chat, environments, indices, 1, argmax, seed)
+    greedy = rollout(engine, chat, environments, indices, 1, argmax, seed, settings=settings)
 
     def score(batch: list[Group]) -> Estimate:
         return estimate([[t.reward for t in g.scored()] for g in batch])

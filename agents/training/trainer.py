@@ -176,6 +176,7 @@ class Trainer:
             config.sampling,
             seed,
             drive=drive,
+            settings=config.rollout,
         )
         samples = recipe.samples(groups, self.engine.chat, self.engine.context_length)
         overlong = 0
@@ -278,6 +279,7 @@ class Trainer:
         result = check_teacher(
             self.engine, self.teacher, recipe, self.environments,
             tasks=config.check_teacher, attempts=attempts, sampling=config.sampling, seed=config.seed + 1,
+            settings=config.rollout,
         )  # fmt: skip
         self.writer.log(0, "teacher", result.to_dict())
         self.console.teacher(result)
@@ -290,6 +292,7 @@ class Trainer:
         result = evaluate(
             self.engine, self.engine.chat, self.held_out,
             tasks=settings.tasks, attempts=settings.attempts, sampling=self.config.eval_sampling(), seed=settings.seed,
+            settings=self.config.rollout,
         )  # fmt: skip
         generations = step * self.config.batch.tasks * self.config.batch.attempts
         for row in _eval_rows(result, settings.split, settings.temperature):
