@@ -327,6 +327,7 @@ def _act(chat: Chat, episode: _Episode, choice: tuple[_Move, str | None]) -> Non
         before=episode.state,
         after=_state(info),
         advice=advice,
+        reply=str(observation),
     )
     episode.state = turn.after
     trajectory = episode.trajectory

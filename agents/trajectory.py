@@ -54,6 +54,8 @@ class Turn:
     """The same, after it."""
     advice: str | None = None
     """The expert's action at this turn, where the rollout asked for it (`agents.rollout.Drive.advise`)."""
+    reply: str = ""
+    """What the environment answered, as text; the policy does not see it after the last action."""
 
 
 @dataclass

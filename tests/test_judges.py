@@ -52,7 +52,7 @@ def said(*turns: tuple[str, str, list[dict[str, Any]]]) -> Trajectory:
     """An episode of any environment: (action, what the policy is then shown, feedback items)."""
     result, messages = [], [{"role": "user", "content": "task"}]
     for action, shown, feedback in turns:
-        result.append(Turn([], [], [], action, list(messages), 0.0, feedback, new_messages=1))
+        result.append(Turn([], [], [], action, list(messages), 0.0, feedback, new_messages=1, reply=shown))
         messages += [{"role": "assistant", "content": action}, {"role": "user", "content": shown}]
     return Trajectory(result)
 
@@ -162,12 +162,18 @@ def test_a_repetition_has_the_same_action_and_the_same_answer():
     assert [repeats(trajectory, t, 1) for t in range(4)] == [False, False, True, False]
 
 
-def test_the_last_turn_is_judged_by_its_feedback():
+def test_an_environment_that_answers_by_feedback_alone():
     closed = [item("invalid_action", "It is closed.", source="env", severity="warning")]
-    trajectory = said(("open", "no", closed), ("open", "lost", closed))
-    assert answer(trajectory, 1, 1) == "It is closed."
-    assert repeats(trajectory, 1, 1)
-    assert failure(trajectory, 1, 1) is None
+    trajectory = said(("open", "", closed), ("open", "", closed), ("open", "", []), ("open", "", []))
+    assert answer(trajectory.turns[1], 1) == "It is closed."
+    assert [repeats(trajectory, t, 1) for t in range(4)] == [False, True, False, False]
+    assert failure(trajectory.turns[1], 1) is None
+
+
+def test_the_answer_to_the_last_action_is_known():
+    trajectory = walk("go right", "open door")
+    assert answer(trajectory.turns[1], 1) == "Nothing happens.\nThere is no door here."
+    assert failure(trajectory.turns[1], 0) == "There is no door here."
 
 
 # ---- token agreement, a proxy
@@ -397,11 +403,11 @@ def test_equal_questions_are_asked_once_and_remembered_while_the_weights_stay():
     judged(teacher, *twice, judge=judge)
     assert (judge.asked, teacher.engine.calls) == (2, 1)
     judged(teacher, walk("go right", "take key", "go left"), judge=judge)
-    assert judge.asked == 4, "the first turn is known; the second now has another answer"
+    assert judge.asked == 3, "only the third turn is new"
     moving = teacher_that(lambda text: SKIP, kind="live")
     for _ in range(2):
         judged(moving, *twice, judge=judge)
-    assert judge.asked == 8, "weights that move give other verdicts"
+    assert judge.asked == 7, "weights that move give other verdicts"
 
 
 def test_memory_is_bounded():

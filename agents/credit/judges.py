@@ -79,7 +79,7 @@ def by_rule(settings: JudgeSettings, trajectory: Trajectory, t: int) -> Verdict:
         code = str(entry.get("data", {}).get("code", ""))
         if code in settings.codes:
             return Verdict(settings.codes[code], f"code {code}")
-    if why := failure(trajectory, t, level):
+    if why := failure(turn, level):
         return Verdict("strong", why)
     worst = {entry["severity"]: entry["text"] for entry in reversed(items)}
     for severity in ("fatal", "error"):
@@ -125,7 +125,7 @@ def by_plan(settings: JudgeSettings, trajectory: Trajectory, t: int) -> Verdict:
         return Verdict("strong", "no plan is left")
     if after < before:
         return Verdict("skip", f"on a shortest plan, {after} to go")
-    if unchanged(turn) or failure(trajectory, t, settings.leak_level):
+    if unchanged(turn) or failure(turn, settings.leak_level):
         return Verdict("strong", "the state is unchanged")
     if after <= before + settings.max_rise:
         return Verdict("weak", f"off the plan, {after} to go as far as {before} before")

@@ -73,7 +73,7 @@ def question(settings: JudgeSettings, trajectory: Trajectory, t: int) -> tuple[l
     parts = [("The task", "\n".join(message["content"] for message in first.messages))]
     for u in range(max(0, t - settings.history), t + 1):
         whose = "The turn to judge" if u == t else f"Turn {u + 1}"
-        told = answer(trajectory, u, settings.leak_level)
+        told = answer(trajectory.turns[u], settings.leak_level)
         parts += [(f"{whose}, by the student", trajectory.turns[u].text), (f"{whose}, the answer to it", told)]
     quoted = "\n\n".join(f"{title}:\n{_quote(clip(text, settings.max_chars))}" for title, text in parts)
     forged = any(_LOOKS_LIKE_ONE.search(text) for _, text in parts)
@@ -134,7 +134,7 @@ class TeacherJudge:
 
 def triggered(settings: JudgeSettings, trajectory: Trajectory, t: int, verdict: Verdict) -> Verdict:
     """At least weak where the turn failed outright, or repeats an earlier one to the same effect."""
-    why = failure(trajectory, t, settings.leak_level)
+    why = failure(trajectory.turns[t], settings.leak_level)
     if why is None and repeats(trajectory, t, settings.leak_level):
         why = "the same action had the same answer before"
     if why is None or verdict.label != "skip":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from agents.trajectory import Trajectory, Turn
@@ -30,29 +29,21 @@ def complaints(turn: Turn, leak_level: int) -> list[dict[str, Any]]:
     ]
 
 
-def observation(trajectory: Trajectory, t: int) -> str:
-    """What the policy was shown after turn ``t``; empty after the last turn, whose answer no turn holds."""
-    if t + 1 >= len(trajectory.turns):
-        return ""
-    after = trajectory.turns[t + 1]
-    new = after.messages[len(after.messages) - after.new_messages :]
-    return "\n".join(message["content"] for message in new)
+def answer(turn: Turn, leak_level: int) -> str:
+    """All that the environment said after the turn: its reply, then the feedback that is not part of it."""
+    items = complaints(turn, leak_level)
+    return "\n".join(
+        [*([turn.reply] if turn.reply else []), *(e["text"] for e in items if e["text"] not in turn.reply)]
+    )
 
 
-def answer(trajectory: Trajectory, t: int, leak_level: int) -> str:
-    """All that the environment said after turn ``t``: the observation, then the feedback that is not part of it."""
-    shown = observation(trajectory, t)
-    items = complaints(trajectory.turns[t], leak_level)
-    return "\n".join([*([shown] if shown else []), *(e["text"] for e in items if e["text"] not in shown)])
-
-
-def failure(trajectory: Trajectory, t: int, leak_level: int) -> str | None:
-    """Why turn ``t`` failed outright: a parse, tool or runtime error, or an environment that says nothing happened."""
-    items = complaints(trajectory.turns[t], leak_level)
+def failure(turn: Turn, leak_level: int) -> str | None:
+    """Why the turn failed outright: a parse, tool or runtime error, or an environment that says nothing happened."""
+    items = complaints(turn, leak_level)
     for entry in items:
         if entry["kind"] in FAILURES and entry["severity"] in ("error", "fatal"):
             return _first_line(entry["text"])
-    for text in (observation(trajectory, t), *(entry["text"] for entry in items)):
+    for text in (turn.reply, *(entry["text"] for entry in items)):
         if text.strip().lower().startswith(_REFUSALS):
             return _first_line(text.strip())
     return None
@@ -61,18 +52,16 @@ def failure(trajectory: Trajectory, t: int, leak_level: int) -> str | None:
 def repeats(trajectory: Trajectory, t: int, leak_level: int) -> bool:
     """Whether an earlier turn did the same and was told the same, or did it in the very same state."""
     turn = trajectory.turns[t]
-    for u, earlier in enumerate(trajectory.turns[:t]):
-        if _said(earlier) != _said(turn):
-            continue
-        state = turn.before.get("state_key")
-        if state is not None and state == earlier.before.get("state_key"):
-            return True
-        told = observation(trajectory, t)
-        if told and told == observation(trajectory, u):
-            return True
-        if not told and _texts(turn, leak_level) and _texts(turn, leak_level) == _texts(earlier, leak_level):
-            return True
-    return False
+    state, told = turn.before.get("state_key"), answer(turn, leak_level)
+    return any(
+        _said(earlier) == _said(turn)
+        and (
+            (state is not None and earlier.before.get("state_key") == state)
+            or (turn.reply != "" and earlier.reply == turn.reply)
+            or (told != "" and answer(earlier, leak_level) == told)
+        )
+        for earlier in trajectory.turns[:t]
+    )
 
 
 def unchanged(turn: Turn) -> bool:
@@ -90,10 +79,6 @@ def returns(trajectory: Trajectory, t: int) -> bool:
 def _said(turn: Turn) -> str:
     start, end = visible_span(turn.text)
     return " ".join(turn.text[start:end].split())
-
-
-def _texts(turn: Turn, leak_level: int) -> Sequence[str]:
-    return [entry["text"] for entry in complaints(turn, leak_level)]
 
 
 def _first_line(text: str) -> str:

@@ -12,8 +12,8 @@ ship, with KL coefficient 1). rho and w correct for stale and mismatched sampler
 scored (our reading; with ``context.sources=[none]`` these are all).
 
 An external teacher (``teacher.kind=external``) sees the student's own prompt, s_k = h_k; a self-teacher needs to see
-more than the student, by default the feedback that followed. The settings of the run are those of TCOD's ALFWorld
-configurations (arXiv 2604.24005).
+more than the student, by default the feedback that followed, or else what came after. The settings of the run are
+those of TCOD's ALFWorld configurations (arXiv 2604.24005).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class OPD(TaughtRecipe):
     }
 
     teacher: TeacherSettings = TeacherSettings(kind="frozen")
-    context: Context = Context(sources=["feedback"], wording="turn")
+    context: Context = Context(sources=["feedback", "rest"], wording="turn")
     alpha: float = Field(1.0, ge=0, le=1, description="divergence: 1 reverse KL, 0 forward KL, between: JSD")
     top_k: int = Field(0, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
     form: Literal["full", "sampled"] = Field(
