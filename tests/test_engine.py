@@ -21,7 +21,7 @@ def test_sampled_logprobs_are_those_of_scoring(engine, temperature):
     done = engine.generate(PROMPTS * 4, Sampling(max_tokens=12, temperature=temperature), seed=3)
     items = [(p, c.ids) for p, c in zip(PROMPTS * 4, done, strict=True)]
     for part in engine.packs(items):
-        hidden, order = engine.hidden(part, items)
+        hidden, order = engine.hidden(part), part.order
         targets = torch.tensor([t for i in order for t in items[i][1]])
         scored, _ = token_stats(hidden, engine.head(), targets, temperature=temperature)
         sampled = torch.tensor([x for i in order for x in done[i].logprobs])

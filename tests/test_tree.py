@@ -9,49 +9,101 @@ from hypothesis import strategies as st
 from models import tiny_model, tiny_tokenizer
 
 from agents.engines.hf import HFEngine
-from agents.engines.tree import pack
+from agents.engines.limits import UNLIMITED
+from agents.engines.tree import Sequences, Tree
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), min_size=1, max_size=12)
 
 
+def trees(sequences: list[list[int]], budget: int = UNLIMITED) -> list[Tree]:
+    return list(Sequences(dict(enumerate(sequences))).trees(budget))
+
+
 @given(SEQUENCES, st.integers(1, 40))
-def test_paths_spell_their_sequences_and_see_exactly_their_own_past(sequences, budget):
-    seen = []
-    for part in pack(sequences, budget):
-        for path, i in zip(part.paths, part.order, strict=True):
-            seen.append(i)
-            assert part.ids[path].tolist() == sequences[i]
-            assert part.positions[path].tolist() == list(range(len(sequences[i])))
-            for depth, node in enumerate(path.tolist()):
-                assert sorted(part.visible[node].nonzero()[:, 0].tolist()) == sorted(path[: depth + 1].tolist())
-        longest = max(len(sequences[i]) for i in part.order)
-        assert len(part.ids) <= max(budget, longest)
-    assert sorted(seen) == list(range(len(sequences)))
+def test_nodes_spell_their_sequences_and_see_exactly_their_own_past(sequences, budget):
+    found = []
+    for tree in trees(sequences, budget):
+        visible = tree.visible(0, len(tree), tree.ids[:0])
+        if visible is None:
+            visible = torch.ones(len(tree), len(tree)).tril().bool()
+        for nodes, i in zip(tree.nodes, tree.order, strict=True):
+            found.append(i)
+            assert tree.ids[nodes].tolist() == sequences[i]
+            assert tree.depths[nodes].tolist() == list(range(len(sequences[i])))
+            for depth, node in enumerate(nodes.tolist()):
+                assert visible[node].nonzero()[:, 0].tolist() == nodes[: depth + 1].tolist()
+    assert sorted(found) == list(range(len(sequences)))
+
+
+@given(SEQUENCES, st.integers(1, 10))
+def test_a_run_of_nodes_sees_all_its_past_on_the_path_to_its_first(sequences, budget):
+    (tree,) = trees(sequences)
+    ancestors = {}
+    for nodes in tree.nodes:
+        for depth, node in enumerate(nodes.tolist()):
+            ancestors[node] = nodes[: depth + 1].tolist()
+    past = tree.ids[:0]
+    for start in range(0, len(tree), budget):
+        stop = min(start + budget, len(tree))
+        keys = torch.cat([past, torch.arange(start, stop)])
+        visible = tree.visible(start, stop, past)
+        if visible is None:
+            assert not len(past)
+            visible = torch.ones(len(keys), len(keys)).tril().bool()
+        for row, node in enumerate(range(start, stop)):
+            assert keys[visible[row]].tolist() == ancestors[node]
+        past = keys[tree.on_path(keys, stop)]
 
 
 @given(SEQUENCES)
 def test_a_shared_prefix_is_stored_once(sequences):
-    (part,) = pack(sequences, 10_000)
-    assert len(part.ids) == len({tuple(s[: k + 1]) for s in sequences for k in range(len(s))})
+    (tree,) = trees(sequences)
+    assert len(tree) == len({tuple(s[: k + 1]) for s in sequences for k in range(len(s))})
+
+
+@given(SEQUENCES, st.integers(1, 40))
+def test_a_tree_above_the_budget_is_one_path_and_sequences_that_continue_each_other_stay_together(sequences, budget):
+    for tree in trees(sequences, budget):
+        assert len(tree) <= budget or tree.visible(0, len(tree), tree.ids[:0]) is None
+    turns = [[7] * k for k in range(1, 60)]
+    (episode,) = [tree for tree in trees([*sequences, *turns], budget) if 7 in tree.ids]
+    assert int((episode.ids == 7).sum()) == 59
+
+
+@given(SEQUENCES, st.integers(1, 40))
+def test_rows_hold_every_sequence_and_those_that_continue_each_other_once(sequences, budget):
+    found = []
+    for rows in Sequences(dict(enumerate(sequences))).rows(budget):
+        assert rows.ids.numel() <= max(budget, rows.ids.shape[1])
+        for nodes, i in zip(rows.nodes, rows.order, strict=True):
+            found.append(i)
+            assert rows.ids.flatten()[nodes].tolist() == sequences[i]
+            assert rows.mask.flatten()[nodes].all()
+    assert sorted(found) == list(range(len(sequences)))
+    (rows,) = Sequences(dict(enumerate([[7] * k for k in range(1, 60)]))).rows(budget)
+    assert rows.ids.shape == (1, 59)
 
 
 def test_the_worked_example_of_the_docstring():
-    (part,) = pack([[0, 1, 2, 9], [0, 1, 2, 8], [0, 1, 7]], 100)
-    by_sequence = {i: path.tolist() for path, i in zip(part.paths, part.order, strict=True)}
-    assert len(part.ids) == 6
-    assert by_sequence[0][:3] == by_sequence[1][:3]
-    assert part.positions[by_sequence[2][2]] == 2
+    (tree,) = trees([[0, 1, 2, 8], [0, 1, 2, 9], [0, 1, 7]])
+    assert tree.ids.tolist() == [0, 1, 2, 8, 9, 7]
+    assert tree.depths.tolist() == [0, 1, 2, 3, 3, 2]
+    assert tree.ends.tolist() == [6, 6, 5, 4, 5, 6]
+    by_sequence = {i: nodes.tolist() for nodes, i in zip(tree.nodes, tree.order, strict=True)}
+    assert by_sequence == {0: [0, 1, 2, 3], 1: [0, 1, 2, 4], 2: [0, 1, 5]}
 
 
-def _logprobs(engine, items):
-    out = {}
-    with torch.no_grad():
-        for part in engine.packs(items):
-            hidden, order = engine.hidden(part, items)
-            rows = iter(engine.head().logits(hidden).log_softmax(-1))
-            for i in order:
-                out[i] = torch.stack([next(rows)[token] for token in items[i][1]])
-    return torch.cat([out[i] for i in range(len(items))])
+def _logprobs(engine, items, read=False):
+    """Log-probabilities of the actions' tokens, by the pass with gradients or by that without."""
+    if read:
+        hidden, order = engine.read(items), range(len(items))
+    else:
+        parts = list(engine.packs(items))
+        hidden = torch.cat([engine.hidden(part) for part in parts])
+        order = [i for part in parts for i in part.order]
+    rows = iter(engine.head().logits(hidden).log_softmax(-1))
+    out = {i: torch.stack([next(rows)[token] for token in items[i][1]]) for i in order}
+    return torch.cat([out[i] for i in range(len(items))]).detach()
 
 
 def _families():
@@ -105,16 +157,18 @@ def test_tree_and_padded_rows_and_single_sequences_agree(name, build):
         (head + torch.randint(3, 300, (3,), generator=generator).tolist(), [10 + k % 2, 20, 30 + k]) for k in range(6)
     ]
     items += [(items[0][0], [11, 20, 30]), items[0]]
-    tree = _logprobs(engine, items)
-    engine.layout = "padded"
-    padded = _logprobs(engine, items)
+    assert engine.tree_limit == UNLIMITED
     alone = torch.cat([_logprobs(engine, [item]) for item in items])
-    assert torch.allclose(tree, padded, atol=2e-5)
-    assert torch.allclose(tree, alone, atol=2e-5)
+    for budget in (7, 60):
+        engine.budget = budget
+        for layout in ("tree", "padded"):
+            engine.layout = layout
+            for read in (False, True):
+                assert torch.allclose(_logprobs(engine, items, read), alone, atol=2e-5), (budget, layout, read)
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(5, 200))
+@given(st.integers(1, 200))
 def test_scores_do_not_depend_on_the_budget(budget):
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
@@ -123,3 +177,4 @@ def test_scores_do_not_depend_on_the_budget(budget):
     whole = _logprobs(engine, items)
     engine.budget = budget
     assert torch.allclose(_logprobs(engine, items), whole, atol=1e-5)
+    assert torch.allclose(_logprobs(engine, items, read=True), whole, atol=1e-5)

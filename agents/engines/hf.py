@@ -1,22 +1,25 @@
 """The transformers engine: one model in this process that samples, scores and is trained.
 
 Sampling forwards each distinct prompt once (what all prompts share, once for all), repeats the cache for the
-attempts, and drops finished rows as it goes. Scoring forwards a prefix tree (`agents.engines.tree`) and returns
+attempts, and drops finished rows as it goes. Scoring forwards prefix trees (`agents.engines.tree`) and returns
 hidden states of the scored positions only: logits are made later, chunk by chunk, inside the loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from agents.chat import Chat
 from agents.engines.base import Completion, Sampling
-from agents.engines.tree import Pack, common_prefix, pack
+from agents.engines.limits import UNLIMITED, tree_limit
+from agents.engines.tree import Rows, Sequences, Tree, common_prefix
 from agents.errors import SetupError
 from agents.losses.fused import Head
 
@@ -27,10 +30,11 @@ Scored = tuple[Sequence[int], Sequence[int]]
 class HFEngine:
     """A causal language model with its tokenizer.
 
-    ``budget`` bounds the nodes of one scoring forward pass (attention mask and activations grow with it);
-    ``rows`` bounds the sequences decoded at once. ``layout`` is "tree" (prefixes shared) or "padded" (every
-    sequence in a row of its own; for models that do not take an attention mask of ours, and for comparison).
-    ``template`` are variables of the chat template.
+    ``budget`` bounds the tokens of one scoring forward pass, whose memory grows with it; with gradients, a single path
+    that is longer takes a pass of its own. ``rows`` bounds the sequences decoded at once. ``layout`` is "tree"
+    (prefixes shared) or "padded" (a row a path; for comparison, and in any case for sequences longer than
+    ``tree_limit``, where a mask of ours would not say what the model attends to). ``template`` are variables of the
+    chat template.
     """
 
     def __init__(
@@ -54,6 +58,9 @@ class HFEngine:
         self.stop_ids |= set(configured if isinstance(configured, list) else [configured] if configured else [])
         self.context_length: int = getattr(model.config.get_text_config(), "max_position_embeddings", 1 << 30)
         self._check_head()
+        self.tree_limit = tree_limit(model.config.get_text_config())
+        if self.tree_limit and not self._takes_trees():
+            self.tree_limit = 0
 
     @classmethod
     def load(
@@ -102,12 +109,29 @@ class HFEngine:
         """The head above must reproduce the model's own logits; a model with another head is refused here."""
         ids = torch.arange(5, device=self.device)[None] + 5
         theirs = self.model(input_ids=ids).logits.float()
-        ours = self.head().logits(self.backbone(input_ids=ids).last_hidden_state)
+        ours = self.head().logits(self.backbone(input_ids=ids).last_hidden_state).float()
         if not torch.allclose(theirs, ours, atol=1e-2 * float(theirs.abs().max()) + 1e-4):
             raise SetupError(
                 f"model: {type(self.model).__name__} has an output head that is not a linear map with optional "
                 "scale and soft cap, which the chunked loss needs"
             )
+
+    def _takes_trees(self) -> bool:
+        """Whether the model's own numbers come out of a tree that is forwarded in several runs."""
+        prompts = [5, 6, 7, 8, 9], [5, 6, 7, 10], [6, 7]
+        items = [(prompt, [7, 8, 9]) for prompt in prompts]
+        budget, layout = self.budget, self.layout
+        try:
+            self.budget, self.layout = 4, "tree"
+            ours = self.read(items)
+            self.layout = "padded"
+            theirs = self.read(items)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
+            return False  # a model without a cache, or one that makes its masks in another way
+        finally:
+            self.budget, self.layout = budget, layout
+        tolerance = torch.finfo(theirs.dtype).eps ** 0.5
+        return bool((ours - theirs).abs().max() <= tolerance * theirs.abs().max())
 
     def recompute_activations(self) -> None:
         """Gradient checkpointing: activations are made again in the backward pass."""
@@ -119,52 +143,107 @@ class HFEngine:
 
     # ---- scoring
 
-    def packs(self, items: Sequence[Scored]) -> list[Pack]:
-        """The forward passes that score ``items``."""
-        sequences = [[*prompt, *action] for prompt, action in items]
-        if self.layout == "tree":
-            return list(pack(sequences, self.budget))
-        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        packs, row = [], max(1, self.budget // max(map(len, sequences), default=1))
-        for k in range(0, len(order), row):
-            packs.append(_padded(sequences, order[k : k + row]))
-        return packs
+    def packs(self, items: Sequence[Scored]) -> Iterator[Tree | Rows]:
+        """The forward passes that score ``items`` with gradients; items that continue each other share one."""
+        trees, rows = self._sequences(items)
+        yield from trees.trees(self.budget)
+        yield from rows.rows(self.budget)
 
-    def hidden(self, part: Pack, items: Sequence[Scored]) -> tuple[Tensor, list[int]]:
-        """Hidden states [tokens, d] that predict the actions' tokens, sequence after sequence in ``part.order``.
+    def hidden(self, part: Tree | Rows) -> Tensor:
+        """Hidden states [tokens, d] that predict the actions' tokens, item after item in ``part.order``.
 
-        Also returns that order. Gradients flow when enabled.
+        Gradients flow when enabled.
         """
         # transformers recomputes activations in training mode only, where it also gives up the cache.
         self.model.train(self.recompute and torch.is_grad_enabled())
-        states = self._forward(part)
+        states = self._padded(part) if isinstance(part, Rows) else self._nodes(part, 0, len(part))
         self.model.eval()
-        rows = []
-        for path, i in zip(part.paths, part.order, strict=True):
-            prompt, action = items[i]
-            rows.append(path[len(prompt) - 1 : len(prompt) - 1 + len(action)])
-        return states[torch.cat(rows).to(self.device)], part.order
+        return states[torch.cat(part.nodes).to(self.device)]
 
-    def _forward(self, part: Pack) -> Tensor:
-        if part.ids.dim() == 2:  # padded rows
-            output = self.backbone(
-                input_ids=part.ids.to(self.device),
-                attention_mask=part.visible.to(self.device),
-                position_ids=part.positions.to(self.device),
-                use_cache=False,
-            )
-            states: Tensor = output.last_hidden_state
-            return states.flatten(0, 1)
-        dtype = next(self.model.parameters()).dtype
-        mask = torch.zeros(part.visible.shape, dtype=dtype).masked_fill_(~part.visible, torch.finfo(dtype).min)
+    @torch.no_grad()
+    def read(self, items: Sequence[Scored]) -> Tensor:
+        """Hidden states [N, d] that predict the actions' tokens, item after item, without gradients.
+
+        All items are one tree, and each of its nodes is forwarded once: the turns of an episode cost their common
+        history and their branches, however long it is.
+        """
+        offsets = torch.tensor([0, *(len(action) for _, action in items)]).cumsum(0).tolist()
+        result = torch.empty(0)
+        trees, rows = self._sequences(items)
+        parts: Iterator[Tree | Rows] = chain(trees.trees(UNLIMITED), rows.rows(self.budget))
+        for part in parts:
+            targets = torch.cat([torch.arange(offsets[i], offsets[i + 1]) for i in part.order])
+            nodes, order = torch.cat(part.nodes).sort()
+            targets = targets[order]
+            for start, states in self._runs(part):
+                low, high = torch.searchsorted(nodes, torch.tensor([start, start + len(states)])).tolist()
+                if not len(result):
+                    result = states.new_empty(offsets[-1], states.shape[-1])
+                result[targets[low:high].to(self.device)] = states[(nodes[low:high] - start).to(self.device)]
+        return result
+
+    def _sequences(self, items: Sequence[Scored]) -> tuple[Sequences, Sequences]:
+        """What is forwarded for the items: in trees, and in rows. The last token of each leads to nothing scored."""
+        limit = self.tree_limit if self.layout == "tree" else 0
+        fitting: dict[int, Any] = {}
+        others: dict[int, Any] = {}
+        for i, (prompt, action) in enumerate(items):
+            ids = np.array([*prompt, *action[:-1]], dtype=np.int32)
+            (fitting if len(ids) <= limit else others)[i] = ids
+        starts = {i: len(prompt) - bool(action) for i, (prompt, action) in enumerate(items)}
+        return Sequences(fitting, starts), Sequences(others, starts)
+
+    def _runs(self, part: Tree | Rows) -> Iterator[tuple[int, Tensor]]:
+        """(first node, states of the nodes from there on), ``budget`` nodes at a time."""
+        if isinstance(part, Rows):
+            yield 0, self._padded(part)
+            return
+        from transformers import DynamicCache
+
+        cache, past = DynamicCache(), torch.zeros(0, dtype=torch.long)
+        for start in range(0, len(part), self.budget):
+            stop = min(start + self.budget, len(part))
+            yield start, self._nodes(part, start, stop, past, cache)
+            if stop == len(part):
+                break
+            keys = torch.cat([past, torch.arange(start, stop)])
+            kept = part.on_path(keys, stop).nonzero()[:, 0]
+            past = keys[kept]
+            if not len(past):
+                cache = DynamicCache()
+            elif len(past) < len(keys):  # branches that were passed
+                index = kept.to(self.device)
+                for layer in cache.layers:
+                    layer.keys, layer.values = layer.keys[:, :, index], layer.values[:, :, index]
+
+    def _nodes(self, tree: Tree, start: int, stop: int, past: Tensor | None = None, cache: Any = None) -> Tensor:
+        """States [stop - start, d] of a tree's nodes, whose path from the root is ``past`` and lies in ``cache``."""
+        visible = tree.visible(start, stop, tree.ids[:0] if past is None else past)
+        mask = None
+        if visible is not None:
+            visible, dtype = visible.to(self.device), next(self.model.parameters()).dtype
+            mask = torch.zeros(visible.shape, dtype=dtype, device=self.device)
+            mask.masked_fill_(visible.logical_not_(), torch.finfo(dtype).min)
         output = self.backbone(
-            input_ids=part.ids[None].to(self.device),
-            attention_mask=mask[None, None].to(self.device),
-            position_ids=part.positions[None].to(self.device),
+            input_ids=tree.ids[None, start:stop].to(self.device),
+            attention_mask=None if mask is None else mask[None, None],
+            position_ids=tree.depths[None, start:stop].to(self.device),
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        states: Tensor = output.last_hidden_state
+        return states[0]
+
+    def _padded(self, rows: Rows) -> Tensor:
+        """States [rows x width, d]."""
+        output = self.backbone(
+            input_ids=rows.ids.to(self.device),
+            attention_mask=rows.mask.to(self.device),
+            position_ids=torch.arange(rows.ids.shape[1], device=self.device).expand(rows.ids.shape),
             use_cache=False,
         )
-        states = output.last_hidden_state
-        return states[0]
+        states: Tensor = output.last_hidden_state
+        return states.flatten(0, 1)
 
     # ---- sampling
 
@@ -251,19 +330,6 @@ class HFEngine:
             )
             logits, position = output.logits[:, -1].float(), position + 1
         return done
-
-
-def _padded(sequences: list[list[int]], order: list[int]) -> Pack:
-    width = max(len(sequences[i]) for i in order)
-    ids = torch.zeros(len(order), width, dtype=torch.long)
-    mask = torch.zeros(len(order), width, dtype=torch.long)
-    paths = []
-    for row, i in enumerate(order):
-        length = len(sequences[i])
-        ids[row, :length] = torch.tensor(sequences[i])
-        mask[row, :length] = 1
-        paths.append(row * width + torch.arange(length))
-    return Pack(ids, torch.arange(width).expand(len(order), width), mask, paths, order)
 
 
 def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -63,10 +63,13 @@ class Teacher:
 
     @torch.no_grad()
     def logits(self, rows: Tensor | slice) -> Tensor:
-        """Logits ``[len(rows), V]`` of some of the rows, without gradient."""
+        """Logits ``[len(rows), V]`` of some of the rows, without gradient, on the device of ``rows``."""
         total: Tensor | None = None
         for coefficient, hidden, head in self.parts:
-            z = head.logits(hidden[rows])
+            if isinstance(rows, Tensor):  # a part may be another model, on another device
+                z = head.logits(hidden[rows.to(hidden.device)]).to(rows.device)
+            else:
+                z = head.logits(hidden[rows])
             if coefficient != 1.0:
                 z.mul_(coefficient)
             total = z if total is None else total.add_(z)

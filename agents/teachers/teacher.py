@@ -1,11 +1,12 @@
-"""Who scores: the policy itself, at some age.
+"""Who scores: the policy itself, at some age, or another model.
 
-All four kinds are one mechanism: a shadow of the trainable weights, swapped in while the teacher reads.
+The first four kinds are one mechanism: a shadow of the trainable weights, swapped in while the teacher reads.
 
     live          no shadow                  phi = theta (reported to collapse; for comparison)
     frozen        shadow of step 0           phi = theta_0 (under LoRA: the base model)
     ema           shadow, in fp32            phi <- (1 - u) phi + u theta, once a rollout batch
     trust_region  shadow of step 0           log q = (1 - u) log q_0 + u log p + const, both on the teacher's context
+    external      no shadow                  phi = another model of the same tokenizer, loaded beside the policy
 
 Source: SDPO (arXiv 2601.20802), teacher regularisation. Shadows are fp32 whatever the model's dtype: in bf16 an
 EMA step of 0.01 is rounded away.
@@ -19,13 +20,16 @@ from contextlib import contextmanager
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from agents.batch import Batch, Reading
+from agents.engines.base import Completion, Sampling
 from agents.engines.hf import HFEngine, Scored
-from agents.losses.fused import Head, fused_loss
+from agents.losses import closed_form
+from agents.losses.fused import Head, auto_chunk
 from agents.losses.fused import Teacher as TeacherLogits
+from agents.teachers.external import load_external
 
 
 class TeacherSettings(BaseModel):
@@ -33,24 +37,59 @@ class TeacherSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    kind: Literal["live", "frozen", "ema", "trust_region"] = Field("ema", description="whose weights teach")
+    kind: Literal["live", "frozen", "ema", "trust_region", "external"] = Field(
+        "ema", description="whose weights teach; external: those of another model"
+    )
     rate: float = Field(
-        0.05, ge=0, le=1, description="u: EMA step a rollout batch, or the trust region's mixing weight"
+        0.05,
+        ge=0,
+        le=1,
+        description="u: EMA step a rollout batch, or the trust region's mixing weight; other kinds have no use for it",
     )
     temperature: float = Field(
         1.0,
         gt=0,
         description="divides the teacher's logits, beside the sampling temperature; below 1 it sharpens",
     )
+    model: str = Field(
+        "", description="kind=external: a Hugging Face directory or hub id with the policy's tokenizer; of any size"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="kind=external: auto is float32 on CPU, bfloat16 on CUDA"
+    )
+    device: str = Field("auto", description="kind=external: auto is the policy's device")
+
+    @model_validator(mode="after")
+    def _complete(self) -> TeacherSettings:
+        if self.kind == "external" and not self.model:
+            raise ValueError(
+                "teacher.kind='external' needs teacher.model: a directory or hub id with the policy's tokenizer"
+            )
+        if self.kind != "external":
+            for name in ("model", "dtype", "device"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"teacher.{name}={getattr(self, name)!r} belongs to teacher.kind='external'; with "
+                        f"kind={self.kind!r} the teacher is the policy itself"
+                    )
+        return self
 
 
 class Teacher:
-    """The teacher's weights, and its logits for given ids."""
+    """The teacher's weights, and its logits for given ids. An external model is loaded here, once."""
 
     def __init__(self, engine: HFEngine, settings: TeacherSettings) -> None:
-        self.engine, self.settings = engine, settings
+        self.settings = settings
+        self.engine = engine
+        """The policy's."""
+        self.reader = engine
+        """What reads and answers as the teacher: another engine, or the policy's with the teacher's weights."""
+        if settings.kind == "external":
+            self.reader = load_external(engine, settings.model, dtype=settings.dtype, device=settings.device)
+        self.context_length = min(engine.context_length, self.reader.context_length)
+        """Tokens that both can read."""
         self.shadow: dict[str, Tensor] = {}
-        if settings.kind != "live":
+        if settings.kind not in ("live", "external"):
             self.shadow = {name: p.detach().float().clone() for name, p in self._trainable()}
 
     @classmethod
@@ -63,7 +102,7 @@ class Teacher:
 
     @contextmanager
     def weights(self) -> Iterator[None]:
-        """The engine's model has the shadow's weights inside this block."""
+        """The policy's model has the shadow's weights inside this block; ``reader`` is then the teacher."""
         student = []
         try:
             for name, parameter in self._trainable():
@@ -86,21 +125,15 @@ class Teacher:
         return TeacherLogits(parts, temperature=sampling_temperature * self.settings.temperature)
 
     def read(self, items: Sequence[Scored]) -> tuple[Tensor, Head]:
-        """Hidden states [N, d] of the actions' tokens under the weights now in the model, and its detached head."""
-        engine = self.engine
-        lengths = [len(action) for _, action in items]
-        starts = torch.tensor([0, *lengths]).cumsum(0)
-        hidden = torch.empty(0)
-        for part in engine.packs(items):
-            states, order = engine.hidden(part, items)
-            if not len(hidden):
-                hidden = states.new_empty(int(starts[-1]), states.shape[-1])
-            hidden[torch.cat([torch.arange(int(starts[i]), int(starts[i + 1])) for i in order])] = states
-        head = engine.head()
-        detached = Head(
-            head.weight.detach(), None if head.bias is None else head.bias.detach(), head.scale, head.softcap
-        )
-        return hidden, detached
+        """Hidden states [N, d] of the actions' tokens under the weights now in the reader, and its detached head."""
+        hidden, head = self.reader.read(items), self.reader.head()
+        bias = None if head.bias is None else head.bias.detach()
+        return hidden, Head(head.weight.detach(), bias, head.scale, head.softcap)
+
+    def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
+        """The teacher's own answers, as `Engine.generate` gives them; a trust region answers as its reference."""
+        with self.weights():
+            return self.reader.generate(prompts, sampling, seed)
 
     @torch.no_grad()
     def update(self) -> None:
@@ -121,20 +154,22 @@ class Teacher:
 
 @torch.no_grad()
 def read_teacher(batch: Batch) -> Reading:
-    """What ``batch.teacher`` says at the tokens of the taught samples."""
+    """What ``batch.teacher`` says at the tokens of the taught samples: one pass of its head, chunk by chunk."""
     assert batch.teacher is not None
     taught = batch.per_token(batch.taught)
+    places = taught.nonzero()[:, 0]
     _, hidden, head = batch.teacher.parts[0]
-    targets = batch.targets[taught].to(hidden.device)
-    _, stats = fused_loss(hidden, head, targets, [], teacher=batch.teacher, top=1)
-    assert stats.top_ids is not None
-    assert stats.top_teacher is not None
+    targets = batch.targets[places].to(hidden.device)
+    logprob, entropy, confidence = (torch.full((len(taught),), math.nan) for _ in range(3))
     agrees = torch.zeros(len(taught), dtype=torch.bool)
-    agrees[taught] = (stats.top_ids[:, 0] == targets).cpu()
-
-    def spread(values: Tensor) -> Tensor:
-        whole = torch.full((len(taught),), math.nan)
-        whole[taught] = values.float().cpu()
-        return whole
-
-    return Reading(spread(stats.teacher_logp), spread(stats.teacher_entropy), spread(stats.top_teacher[:, 0]), agrees)
+    chunk = auto_chunk(len(head.weight), 8 if head.weight.dtype == torch.float64 else 4)
+    for start in range(0, len(places), chunk):
+        rows = torch.arange(start, min(start + chunk, len(places)), device=hidden.device)
+        logq, target, place = batch.teacher.logits(rows), targets[rows], places[start : start + chunk]
+        q = closed_form.log_softmax_(logq)
+        likeliest, ids = q.max(-1)
+        logprob[place] = logq.gather(-1, target[:, None])[:, 0].float().cpu()
+        entropy[place] = closed_form.entropy(logq, q).float().cpu()
+        confidence[place] = likeliest.float().cpu()
+        agrees[place] = (ids == target).cpu()
+    return Reading(logprob, entropy, confidence, agrees)

@@ -75,8 +75,8 @@ class Learner:
         total, collected = 0.0, _Collector(len(batch.targets))
         for part in self.engine.packs(items):
             with torch.enable_grad():
-                hidden, order = self.engine.hidden(part, items)
-                index = torch.cat([_span(batch, chosen[i]) for i in order])
+                hidden = self.engine.hidden(part)
+                index = torch.cat([_span(batch, chosen[i]) for i in part.order])
                 here = taught[index]
                 loss, stats = fused_loss(
                     hidden,
@@ -111,14 +111,9 @@ class Learner:
     @torch.no_grad()
     def logprobs(self, batch: Batch) -> Tensor:
         """[N] log-probabilities of the batch's actions under the current weights."""
-        items = batch.items()
-        result = torch.zeros(len(batch.targets))
-        for part in self.engine.packs(items):
-            hidden, order = self.engine.hidden(part, items)
-            index = torch.cat([_span(batch, i) for i in order])
-            targets = batch.targets[index].to(hidden.device)
-            result[index] = token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
-        return result
+        hidden = self.engine.read(batch.items())
+        targets = batch.targets.to(hidden.device)
+        return token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
 
 
 class _Collector:

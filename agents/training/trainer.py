@@ -181,7 +181,7 @@ class Trainer:
         samples = recipe.samples(groups, self.engine.chat, self.engine.context_length)
         overlong = 0
         if isinstance(recipe, TaughtRecipe):
-            limit = self.engine.context_length
+            limit = self.teacher.context_length if self.teacher else self.engine.context_length
             overlong = add_contexts(recipe.context, samples, groups, self.engine.chat, limit, f"{config.seed}:{step}")
             if self.teacher:
                 recipe.annotate(samples, groups, self.teacher, self.engine.chat)
