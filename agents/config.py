@@ -127,6 +127,14 @@ class TrainConfig(_Settings):
                     f"recipe.context.sources={recipe.context.sources} reveals the reference, but "
                     "recipe.context.allow_reference is false; set it to true to let the teacher see it"
                 )
+            if recipe.context.placement == "head" and (
+                self.rollout.history is not None or self.rollout.thinking in ("template", "tool_cycle")
+            ):
+                raise ValueError(
+                    "recipe.context.placement='head' has one hint for an episode that is one row of tokens, but "
+                    f"rollout.history={self.rollout.history} with rollout.thinking={self.rollout.thinking!r} starts "
+                    "rows anew; use recipe.context.placement='turn', or rollout.history=none and thinking='keep'"
+                )
             if recipe.context.sources == ["sibling"] and self.batch.attempts < 2:
                 raise ValueError("recipe.context.sources=['sibling'] needs batch.attempts of at least 2")
         return self

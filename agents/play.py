@@ -91,7 +91,7 @@ class Player:
         self.screen.say(_CODE if code else _LINE if self.one_line else _TEXT, style="dim")
         tried = done = False
         while not done:
-            entry = read_entry(code, self.one_line)
+            entry = read_entry(code, self._prompt() if self.one_line else None)
             answer = self._obey(entry) if isinstance(entry, Command) else entry
             if answer is None:
                 break
@@ -125,7 +125,7 @@ class Player:
         scored = self.info.get("scored", True)
         said = visible(self.info.get("feedback", []), "policy" if scored else "log")
         for item in said:
-            self.screen.complaint(item["kind"], item["text"], pointed(answer, item["span"]))
+            self._complain(item)
         if not self.over and not any(item["text"] in observation for item in said):
             self.screen.text(observation)
         if not scored:
@@ -135,20 +135,26 @@ class Player:
                 self.screen.text(observation)
             self.screen.say(f"Solved: reward {reward:g}.", style="bold green")
             return True
-        elif self.one_line and not self.over:
-            self._show_turn(said)
-        else:
-            if self.one_line:
+        elif self.one_line:
+            if self.over:
                 self.screen.text(observation)
+                self.screen.say(f"Over: reward {reward:g}. A command starts it again; :t, :r, :n.", style="bold")
+            elif any(item not in said and item["severity"] != "info" for item in self.info.get("feedback", [])):
+                self.screen.say(":t says more.", style="dim")
+        else:
             what = "or :t, :r, :n" if self.over else f"turn {self.info['turn'] + 1}"
             self.screen.say(f"Reward {reward:g}. Answer again ({what}).", style="bold")
         return False
 
-    def _show_turn(self, said: list[dict[str, Any]]) -> None:
-        """How many turns are left, and whether a teacher was told more than the player."""
-        more = [item for item in self.info.get("feedback", []) if item not in said and item["severity"] != "info"]
-        turns = getattr(self.env.unwrapped, "max_turns", None)
-        self.screen.say(f"Turn {self.info['turn'] + 1} of {turns}{', :t says more' if more else ''}.", style="dim")
+    def _complain(self, item: dict[str, Any]) -> None:
+        """An item, with the lines it blames where there are several."""
+        self.screen.complaint(item["kind"], item["text"], [] if self.one_line else pointed(self.last, item["span"]))
+
+    def _prompt(self) -> str:
+        """Which turn it is."""
+        if self.over:
+            return "again > "
+        return f"{self.info['turn'] + 1}/{getattr(self.env.unwrapped, 'max_turns', '?')} > "
 
     def _obey(self, command: Command) -> str | None:
         """Do what a command says: a text is an answer, an empty one none, None ends the task."""
@@ -223,7 +229,7 @@ class Player:
         policy = visible(self.info.get("feedback", []), "policy")
         more = [item for item in visible(self.info.get("feedback", []), "teacher") if item not in policy]
         for item in more:
-            self.screen.complaint(item["kind"], item["text"], pointed(self.last, item["span"]))
+            self._complain(item)
         if not more:
             self.screen.say("Nothing beside what you have read." if self.last else "There is no attempt yet.")
 
@@ -248,12 +254,12 @@ class Player:
         return int(bare.num_tasks(bare.split)) if hasattr(bare, "num_tasks") else sys.maxsize
 
 
-def read_entry(code: bool, one_line: bool = False) -> str | Command:
+def read_entry(code: bool, prompt: str | None = None) -> str | Command:
     """Read an answer or a command. Ctrl-C drops what was typed.
 
     Args:
         code: An answer is a program: it may hold empty lines, ends with the end of input, and is put into a fence.
-        one_line: An answer is one line, and ends with it.
+        prompt: What asks for the line of a game where an answer is one line, and ends with it.
 
     Raises:
         EOFError: The end of input, or Ctrl-C, where nothing was typed.
@@ -261,7 +267,7 @@ def read_entry(code: bool, one_line: bool = False) -> str | Command:
     lines: list[str] = []
     while True:
         try:
-            line = input("> " if not lines else "| ")
+            line = input(prompt or "> " if not lines else "| ")
         except EOFError:
             print()
             if not "".join(lines).strip():
@@ -277,7 +283,7 @@ def read_entry(code: bool, one_line: bool = False) -> str | Command:
             return Command(command[1], command[2] or "")
         if line or (code and lines):
             lines.append(line)
-            if one_line:
+            if prompt:
                 break
         elif lines:
             break

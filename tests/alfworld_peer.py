@@ -1,15 +1,19 @@
 """The official engine as a subprocess: run by a Python that has alfworld and textworld, and by nothing else.
 
 Each line of standard input is a JSON object: `{"problem": ..., "task": ..., "dialect": ...}` loads and resets a game,
-`{"command": ...}` does a step. Each answer is one line: observation, admissible commands, won, and CPU seconds.
+`{"reset": true}` resets it again, `{"command": ...}` does a step. Each answer is one line: observation, admissible
+commands, won, CPU and wall seconds of the call.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
@@ -34,25 +38,31 @@ def main() -> None:
     from alfworld.agents.environment.alfred_tw_env import AlfredDemangler
     from textworld.envs.pddl import PddlEnv
 
-    folder = os.path.join(os.path.dirname(alfworld.__file__), "data")
-    texts = [open(os.path.join(folder, name), encoding="utf-8").read() for name in ("alfred.pddl", "alfred.twl2")]
+    folder = Path(alfworld.__file__).parent / "data"
+    texts = [(folder / name).read_text(encoding="utf-8") for name in ("alfred.pddl", "alfred.twl2")]
     env: Any = None
+    load: dict[str, float] = {}
     for line in sys.stdin:
         asked = json.loads(line)
-        began = time.process_time()
         if "problem" in asked:
             domain, grammar = texts if asked["dialect"] == "alfworld-0.4" else old_wording(*texts)
             grammar = grammar.replace("UNKNOWN GOAL", asked["task"])
             env = AlfredDemangler(PddlEnv(textworld.EnvInfos(won=True, admissible_commands=True)))
-            env.load({"pddl_domain": domain, "grammar": grammar, "pddl_problem": asked["problem"]})
-            loaded = time.process_time()
-            state = env.reset()
-            spent = {"load_s": loaded - began, "reset_s": time.process_time() - loaded}
-        else:
-            state, _, _ = env.step(asked["command"])
-            spent = {"step_s": time.process_time() - began}
+            game = {"pddl_domain": domain, "grammar": grammar, "pddl_problem": asked["problem"]}
+            _, load = timed(env.load, game)
+        state, spent = timed(env.step, asked["command"]) if "command" in asked else timed(env.reset)
+        state = state[0] if "command" in asked else state
         answer = {"text": state.feedback, "admissible": state["admissible_commands"], "won": bool(state["won"])}
-        print(json.dumps({**answer, **spent}), file=out, flush=True)
+        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        costs = {"load": load, "spent": spent, "peak_bytes": memory}
+        print(json.dumps({**answer, **costs}), file=out, flush=True)
+
+
+def timed(call: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, float]]:
+    """The result of a call, and its CPU and wall seconds."""
+    cpu, wall = time.process_time(), time.perf_counter()
+    result = call(*arguments)
+    return result, {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import gymnasium
 
 from agents.chat import Chat
 from agents.engines.base import Completion, Sampling
+from agents.history import RolloutSettings
 from agents.rollout import Environments, rollout
 from agents.trajectory import Group, Trajectory
 from rfenvs.env import Action, TextEnv, Verdict
@@ -179,13 +180,20 @@ def play(chat: Chat, task: int, actions: Sequence[str], split: str = "train", **
     return episodes(chat, task, actions, split=split, **kwargs).trajectories[0]
 
 
-def episodes(chat: Chat, task: int, *scripts: Sequence[str], split: str = "train", **kwargs: Any) -> Group:
+def episodes(
+    chat: Chat,
+    task: int,
+    *scripts: Sequence[str],
+    split: str = "train",
+    settings: RolloutSettings | None = None,
+    **kwargs: Any,
+) -> Group:
     """A group: one episode of the same task for each script. Episodes longer than a script are cut by ``max_turns``."""
     groups = []
     for script in scripts:
-        settings = {"max_turns": len(script), **kwargs}
-        environments = Environments(ID, split, settings)
-        groups += rollout(Script(chat, script), chat, environments, [task], 1, Sampling(), 0)
+        environments = Environments(ID, split, {"max_turns": len(script), **kwargs})
+        engine = Script(chat, script)
+        groups += rollout(engine, chat, environments, [task], 1, Sampling(), 0, settings=settings)
         environments.close()
     return Group(groups[0].task, [g.trajectories[0] for g in groups])
 

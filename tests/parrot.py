@@ -35,10 +35,11 @@ class Parrot(gymnasium.Env[str, str]):
 
     def __init__(
         self, split: str = "train", texts: Sequence[str] = HOSTILE, turns: int = 6, roles: Sequence[str] = ("user",),
-        system: str | None = None, broken_at: int | None = None,
+        system: str | None = None, broken_at: int | None = None, echo: bool = True,
     ) -> None:  # fmt: skip
         self.observation_space = self.action_space = Text()
         self.texts, self.turns, self.roles, self.system, self.broken_at = texts, turns, roles, system, broken_at
+        self.echo = echo
         self.said: list[Action] = []
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[str, dict[str, Any]]:
@@ -51,7 +52,7 @@ class Parrot(gymnasium.Env[str, str]):
         self.said.append(action)
         over = len(self.said) == self.turns
         scored = self.broken_at != len(self.said) - 1
-        text = f"{self._text()} You said: {action}"
+        text = f"{self._text()} You said: {action}" if self.echo else f"{self._text()} This is turn {len(self.said)}."
         role = self.roles[(len(self.said) - 1) % len(self.roles)]
         info = {"messages": [{"role": role, "content": text}], "scored": scored, "state_key": str(len(self.said))}
         return text, 0.25, over, not scored, info

@@ -66,6 +66,22 @@ def test_every_recipe_has_valid_published_settings(name):
             {"recipe": {"name": "sdpo", "context": {"sources": ["expected"]}}},
             "recipe.context.allow_reference",
         ),
+        (
+            {"recipe": {"name": "sdpo", "context": {"sources": ["sibling", "plan"]}}},
+            "reveals the reference, but recipe.context.allow_reference is false",
+        ),
+        (
+            {"recipe": {"name": "sdpo", "context": {"placement": "head"}}, "rollout": {"history": 2}},
+            "recipe.context.placement='head' has one hint for an episode that is one row of tokens, but rollout.history=2",
+        ),
+        (
+            {"recipe": {"name": "sdpo", "context": {"placement": "head"}}, "rollout": {"thinking": "template"}},
+            "rollout.thinking='template' starts rows anew",
+        ),
+        (
+            {"recipe": {"name": "sdpo", "context": {"sources": ["rest"], "placement": "head"}}},
+            "placement='head' has one hint for all turns",
+        ),
         ({"recipe": "sdpo", "batch": {"attempts": 1}}, "batch.attempts"),
         ({"recipe": "sdpo_rich", "batch": {"tasks": 2, "attempts": 2}}, "optim.steps_per_batch"),
     ],

@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import tiny_tokenizer
 from pydantic import ValidationError
+from templates import CHATS
 
 from agents.batch import Sample, samples_of
 from agents.chat import Chat
 from agents.errors import SetupError
+from agents.history import RolloutSettings
 from agents.teachers.contexts import Context, add_contexts
 from agents.trajectory import Group
 
@@ -107,7 +109,7 @@ def test_feedback_that_followed_with_the_observation_where_it_complains():
         f"{complaint}{NOTHING}\nThere is a wall.",
         None,
         f"{complaint}Attic.\nThat led away from the goal.",
-        f"{complaint}There is no such command. Use one of: go left, go right, take key, open door.\n"
+        f"{complaint}{NOTHING}\nThere is no such command. Use one of: go left, go right, take key, open door.\n"
         "The episode ended: all 4 turns are used.",
     ]
     assert hints(Context(sources=["feedback"]), leak_level=1)[2] is None, "the environment's leak level holds"
@@ -120,20 +122,23 @@ def test_an_observation_is_feedback_where_the_state_stayed_as_it_was():
     for turn in groups[0].trajectories[0].turns:
         turn.feedback = []
     told = [s.teacher_messages and newest(s) for s in taught(Context(sources=["feedback"]), *groups)]
-    assert NOTHING in told[0]
-    assert not any(told[1:])
+    assert [bool(text and NOTHING in text) for text in told] == [True, False, False, True] + [False] * 4
+    assert told[1] is told[2] is None
 
 
 def test_the_rest_of_the_episode_without_the_action_that_is_scored():
     title = "The following is what came after your earlier action at this point:\n\n"
     assert hints(Context(sources=["rest"])) == [
         f"{title}The attempt failed 3 actions later.\n{NOTHING}\n> go right\nHall. A key is here.\n> go left\nAttic.\n"
-        "> look",
-        f"{title}The attempt failed 2 actions later.\nHall. A key is here.\n> go left\nAttic.\n> look",
-        f"{title}The attempt failed 1 action later.\nAttic.\n> look",
-        f"{title}The attempt failed with this action.",
+        f"> look\n{NOTHING}",
+        f"{title}The attempt failed 2 actions later.\nHall. A key is here.\n> go left\nAttic.\n> look\n{NOTHING}",
+        f"{title}The attempt failed 1 action later.\nAttic.\n> look\n{NOTHING}",
+        f"{title}The attempt failed with this action.\n{NOTHING}",
     ]
-    assert hints(Context(sources=["rest"]), attempt=1)[-1] == f"{title}The task was solved with this action."
+    assert (
+        hints(Context(sources=["rest"]), attempt=1)[-1]
+        == f"{title}The task was solved with this action.\nThe door is open."
+    )
     groups = [group()]
     groups[0].trajectories[0].stop_reason = "curriculum"
     assert "The attempt was stopped unfinished 3 actions later." in newest(
@@ -144,7 +149,7 @@ def test_the_rest_of_the_episode_without_the_action_that_is_scored():
 def test_a_sibling_is_a_transcript():
     demonstration = (
         "The following attempt at this task succeeded:\n\n> go right\nHall. A key is here.\n> take key\n"
-        "You have the key.\n> go right\nStudy. A door is here.\n> open door"
+        "You have the key.\n> go right\nStudy. A door is here.\n> open door\nThe door is open."
     )
     assert hints(Context(sources=["sibling"])) == [demonstration] * 4
     assert hints(Context(sources=["sibling"]), attempt=1) == [None] * 4, "there is no other success"
@@ -187,7 +192,7 @@ def test_the_answer_as_an_earlier_turn_and_in_brackets():
     assert shown == {"role": "assistant", "content": "take key"}
     assert again["content"] == (
         "Hall. A key is here.\n\n(Feedback on an earlier action at this point: Attic.\nThat led away from the goal.\n"
-        "Expected: take key)\n\n(After that: go right, open door)"
+        "Expected: take key)\n\n(After take key: go right, open door)"
     )
     inline = taught(Context(sources=["plan"], wording="inline", allow_reference=True), group())[2]
     assert newest(inline) == "Hall. A key is here. (answer: take key; then: go right, open door)"
@@ -235,9 +240,9 @@ def test_one_hint_at_the_head_makes_the_episode_one_sequence(source, wording):
 def test_feedback_at_the_head_is_that_of_the_whole_episode():
     sample = taught(Context(sources=["feedback"], placement="head"), group())[0]
     assert newest(sample).endswith(
-        f"Action 1: {NOTHING}\nThere is a wall.\nAction 3: Attic.\nThat led away from the goal.\nAction 4: There is no "
-        "such command. Use one of: go left, go right, take key, open door.\nThe episode ended: all 4 turns are used.\n"
-        "\n\nCorrectly solve the task, one action at a time."
+        f"Action 1: {NOTHING}\nThere is a wall.\nAction 3: Attic.\nThat led away from the goal.\nAction 4: {NOTHING}\n"
+        "There is no such command. Use one of: go left, go right, take key, open door.\n"
+        "The episode ended: all 4 turns are used.\n\n\nCorrectly solve the task, one action at a time."
     )
 
 
@@ -248,8 +253,7 @@ def test_sources_of_a_turn_cannot_stand_at_the_head(source):
 
 
 def test_a_row_that_started_anew_cannot_have_a_head():
-    groups = [group()]
-    groups[0].trajectories[0].turns[2].prefix = 0
+    groups = [group(settings=RolloutSettings(history=1))]
     with pytest.raises(SetupError, match=r"placement='head'.*rollout\.history"):
         taught(Context(sources=["sibling"], placement="head"), *groups)
 
@@ -262,26 +266,39 @@ def test_none_cannot_be_joined():
 # ---- what must hold whatever the text
 
 
-def test_a_row_that_started_anew_keeps_its_history_s_ids():
-    """A window dropped the first turns: what is kept are sampled ids, which a new encoding would not find."""
-    groups = [group()]
-    turn = groups[0].trajectories[0].turns[2]
-    turn.messages = [turn.messages[0], *turn.messages[3:]]
-    odd = [*CHAT.plain("g"), *CHAT.plain("o"), *CHAT.plain(" right")]
-    assert odd != CHAT.plain("go right")
-    start = CHAT.encode(turn.messages[:1]) + odd
-    turn.prompt_ids, turn.prefix = start + CHAT.bridge(turn.messages[-1:], -1), 0
-    sample = taught(Context(sources=["rest"]), *groups)[2]
-    assert sample.teacher_ids[: len(start)] == start
-    assert sample.teacher_ids == start + CHAT.bridge(sample.teacher_messages[-1:], -1)
+@pytest.mark.parametrize("family", list(CHATS))
+@pytest.mark.parametrize("rollout", [{}, {"history": 1}, {"history": 2}, {"thinking": "template"}])
+def test_rows_that_start_anew_are_branched_off_too(family, rollout):
+    """Windows and templates that drop thinking: what is kept are sampled ids, which a new encoding may not find."""
+    chat = CHATS[family]
+    kept = RolloutSettings(**{"thinking": "keep", **rollout})
+    scripts = [[f"<think>\nhm\n</think>\n\n{command}" for command in script] for script in (WANDER, PLAN)]
+    groups = [episodes(chat, TASK, *scripts, settings=kept)]
+    context = Context(sources=["rest"])
+    samples = samples_of(groups)
+    add_contexts(context, samples, groups, chat, 1 << 20, "0")
+    for sample in samples:
+        turn = groups[0].trajectories[sample.attempt].turns[sample.turn]
+        assert bool(turn.stem) == (sample.turn > 0)
+        assert sample.teacher_ids[: turn.stem] == turn.prompt_ids[: turn.stem]
+        before, after = ([*m[:-1]] for m in (turn.messages, sample.teacher_messages))
+        assert before == after
+        if not sample.turn:
+            continue
+        for ids, messages in (
+            (turn.prompt_ids, turn.messages),
+            (sample.teacher_ids, sample.teacher_messages),
+        ):
+            newest = messages[len(turn.messages) - turn.new_messages :]
+            assert ids[turn.stem :] == chat.bridge(newest, ids[turn.stem - 1]), "both in the same scaffold"
 
 
-def test_a_history_that_cannot_be_told_apart_is_encoded_as_a_whole():
+def test_a_sample_of_a_recipe_s_own_making_is_encoded_as_a_whole():
     groups = [group()]
-    turn = groups[0].trajectories[0].turns[2]
-    turn.prompt_ids, turn.prefix = [5, 6, 7], 0
-    sample = taught(Context(sources=["rest"]), *groups)[2]
-    assert sample.teacher_ids == CHAT.encode(sample.teacher_messages)
+    samples = samples_of(groups)
+    samples[2].prompt_ids = [5, 6, 7]
+    add_contexts(Context(sources=["rest"]), samples, groups, CHAT, 1 << 20, "0")
+    assert samples[2].teacher_ids == CHAT.encode(samples[2].teacher_messages)
 
 
 EVIL = st.lists(

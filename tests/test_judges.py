@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import corridor
@@ -15,6 +18,10 @@ from models import tiny_tokenizer
 
 from agents.batch import Reading, samples_of
 from agents.chat import Chat
+from agents.credit import compare as credit_compare
+from agents.credit import labels as credit_labels
+from agents.credit import teacher_judge as credit_teacher_judge
+from agents.credit import weights as credit_weights
 from agents.credit.compare import agreement, compare, table
 from agents.credit.intervention import Intervention
 from agents.credit.judges import JudgeSettings, agreement_labels, by_agreement, by_plan, by_rule
@@ -300,6 +307,25 @@ def test_the_question_holds_history_turn_and_answer():
     assert text.index("> go left") < text.index("The turn to judge, the answer to it:\n> Hall.")
     assert "Turn 1" not in text
     assert text.count("> go left") == 1, "nothing after the turn is shown"
+
+
+def test_the_page_shows_the_question_as_it_is_asked():
+    page = (Path(__file__).parent.parent / "docs" / "turn-level-credit.md").read_text()
+    (message,), _ = question(TEACHER, walk("go right", "open door"), 1)
+    assert f"```text\n{message['content']}\n```" in page
+
+
+def test_the_code_of_the_page_runs(capsys):
+    page = (Path(__file__).parent.parent / "docs" / "turn-level-credit.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(code, {})
+    (expected,) = re.findall(r"print\(.*# (.*)", code)
+    assert capsys.readouterr().out.strip() == expected
+
+
+def test_the_examples_in_docstrings_run():
+    for module in (credit_labels, credit_weights, credit_compare, credit_teacher_judge):
+        assert doctest.testmod(module).failed == 0
 
 
 def test_the_teacher_never_sees_a_reference_unless_allowed():

@@ -200,28 +200,40 @@ def test_interrupts_drop_what_was_typed_and_then_leave(monkeypatch):
 
 def test_a_game_of_one_line_commands(play):
     terminal = play(["rfenvs/ALFWorld-v0", "--task", "0", "--kwargs", "{difficulty: easy, task_type: heat}"])
-    screen = terminal.until("\n> ")
+    screen = terminal.until("1/50 > ")
     assert "Your task is to: " in screen
     assert "Enter hands a line in, Tab completes it" in screen
     terminal.type("open the door\n")
-    assert "Nothing happens.\n\nTurn 2 of 50, :t says more." in terminal.until("\n> ")
+    assert "Nothing happens.\n\n:t says more." in terminal.until("2/50 > ")
     terminal.type(":t\n")
-    assert "[invalid_action] There is no receptacle" in terminal.until("\n> ")
+    assert "[invalid_action] There is no receptacle" in terminal.until("2/50 > ")
     terminal.type(":a\n")
-    assert "inventory" in terminal.until("\n> ")
+    assert "inventory" in terminal.until("2/50 > ")
     terminal.type("inv\t\n")
-    assert "You are not carrying anything." in terminal.until("\n> ")
-    for _ in range(20):
+    assert "You are not carrying anything." in terminal.until("3/50 > ")
+    for turn in range(3, 20):
         terminal.type(":x\n")
-        hint, _, left = terminal.until(")\n> ").strip().splitlines()[-2].rpartition(" (the first of ")
+        hint, _, left = terminal.until(f")\n{turn}/50 > ").splitlines()[-2].rpartition(" (the first of ")
         terminal.type(f"{hint}\n")
         if left == "1)":
             break
-        assert "You " in terminal.until(" of 50.")
-        terminal.until("\n> ")
+        assert "You " in terminal.until(f"{turn + 1}/50 > ")
     assert "Solved: reward 1." in terminal.until("Enter goes on, :q leaves: ")
     terminal.type(":r\n")
     assert "heat " in terminal.until("Enter goes on, :q leaves: ")
+
+
+def test_a_lost_game_starts_again(play):
+    terminal = play(["rfenvs/ALFWorld-v0", "--task", "0", "--kwargs", "{max_turns: 1}"])
+    terminal.until("1/1 > ")
+    terminal.type("look\n")
+    assert "Over: reward 0. A command starts it again" in terminal.until("again > ")
+    terminal.type(":t\n")
+    assert "parts of the task were reached" in terminal.until("again > ")
+    terminal.type("help\n")
+    assert "From the start again." in terminal.until("again > ")
+    terminal.type(":q\n")
+    terminal.until("0 of 1 tasks solved.")
 
 
 def test_help_and_the_next_task(play):

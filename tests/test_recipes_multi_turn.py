@@ -142,7 +142,7 @@ def test_tcod_depth_is_golden():
     recipe = recipes.get("tcod")(k_start=2, eta=3, k_max=4)
     assert [recipe.depth(n) for n in range(11)] == [2, 2, 2, 3, 3, 3, 4, 4, 4, 4, 4]
     assert recipe.drive(4) == Drive(student_turns=3)
-    assert recipes.get("tcod")(direction="back_to_front").drive(5) == Drive(last_turns=2)
+    assert recipes.get("tcod")(direction="back_to_front").drive(5) == Drive(student_turns=2, last_turns=2)
     assert recipes.get("tcod")().depth(500) == 101, "k_max=None is the environment's limit"
 
 
@@ -195,6 +195,7 @@ def test_dagger_leaves_out_states_without_advice():
     chat = type("C", (), {"written": staticmethod(lambda text: [ord(c) for c in text])})()
     samples = recipes.get("dagger")().samples([Group({}, [Trajectory(told), Trajectory(told, scored=False)])], chat)
     assert [(s.attempt, s.turn) for s in samples] == [(0, 0), (0, 2)]
+    assert [s.action_ids for s in samples] == [[ord(c) for c in "go left"], [2, 2]], "the label is what the expert did"
 
 
 def test_dagger_shows_the_hint_in_its_share_of_the_samples(engine):
@@ -315,6 +316,11 @@ def test_imitation_has_one_sequence_for_each_prompt(engine):
         ),
         ({"recipe": "grpo", "batch": {"attempts": 1}}, ["recipe=grpo", "batch.attempts"]),
         ({"recipe": "gigpo", "batch": {"attempts": 1}}, ["recipe=gigpo", "batch.attempts"]),
+        ({"recipe": {"name": "dagger", "teacher": {"kind": "ema"}}}, ["recipe.teacher.kind='ema'", "recipe=dagger"]),
+        (
+            {"recipe": {"name": "tcod", "k_start": 4}, "rollout": {"turns": 3}},
+            ["rollout.turns=3", "recipe.k_start=4"],
+        ),
         ({"recipe": "sod", "batch": {"attempts": 1}}, ["recipe.policy_weight=1", "batch.attempts"]),
         ({"recipe": {"name": "sod", "intervention": {}}}, ["recipe.intervention", "recipe=sod"]),
     ],
@@ -336,7 +342,7 @@ def settings(tiny_dir: Any, run_dir: Any, recipe: dict[str, Any], **changes: Any
     return {
         "recipe": recipe,
         "model": {"name": str(tiny_dir)},
-        "env": {"id": ID, "kwargs": {"max_turns": 4}},
+        "env": {"id": ID, "kwargs": {"max_turns": 6}},
         "sampling": {"max_tokens": 4},
         "batch": {"tasks": 2, "attempts": 2},
         "optim": {"lr": 1e-3},
@@ -386,6 +392,23 @@ def test_two_steps_of_training(tiny_dir, tmp_path, name):
     episodes = read_jsonl(tmp_path / "run" / "trajectories.jsonl")
     if name == "tcod":
         assert [len(e["turns"]) for e in episodes] == [1] * 4 + [2] * 4
+    if name == "tcod back to front":
+        env = Corridor()
+        for e, k in zip(episodes, [1] * 4 + [2] * 4, strict=True):
+            plan = env.gold_actions(env.task("train", e["task"]["index"]))
+            replayed = len(plan) - k
+            assert [t["text"] for t in e["turns"][:replayed]] == plan[:replayed]
+            assert len(e["turns"]) == len(plan)
+            assert [t["teacher_messages"] is None for t in e["turns"]] == [True] * replayed + [False] * k
+
+
+def test_dagger_asks_a_model_where_there_is_no_planner(tiny_dir, tmp_path):
+    recipe = {"name": "dagger", "teacher": {"kind": "external", "model": str(tiny_dir)}, "beta_start": 0.6}
+    env = {"id": ID, "kwargs": {"max_turns": 4, "expert": False}}
+    rows = train(settings(tiny_dir, tmp_path / "run", recipe, env=env))
+    assert [r["optimizer_steps"] for r in rows] == [1, 1]
+    with pytest.raises(SetupError, match="expert"):
+        train(settings(tiny_dir, tmp_path / "none", {"name": "dagger"}, env=env))
 
 
 class Paid(Corridor):

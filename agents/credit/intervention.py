@@ -78,6 +78,8 @@ class Intervention(BaseModel):
 
     def weights(self, batch: Batch) -> Tensor:
         """w = m c, [N] float64, before normalisation; NaN where nothing is taught."""
+        if self.reads_teacher and batch.reading is None and batch.taught.any():
+            raise ValueError("these weights are made from the teacher's reading, and batch.reading is None")
         if self.judge.kind == "agreement" and batch.reading is not None:
             verdicts = agreement_labels(self.judge, batch)
             for sample, verdict in zip(batch.samples, verdicts, strict=True):

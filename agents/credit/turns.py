@@ -31,10 +31,8 @@ def complaints(turn: Turn, leak_level: int) -> list[dict[str, Any]]:
 
 def answer(turn: Turn, leak_level: int) -> str:
     """All that the environment said after the turn: its reply, then the feedback that is not part of it."""
-    items = complaints(turn, leak_level)
-    return "\n".join(
-        [*([turn.reply] if turn.reply else []), *(e["text"] for e in items if e["text"] not in turn.reply)]
-    )
+    more = [entry["text"] for entry in complaints(turn, leak_level) if entry["text"] not in turn.reply]
+    return "\n".join([turn.reply, *more] if turn.reply else more)
 
 
 def failure(turn: Turn, leak_level: int) -> str | None:

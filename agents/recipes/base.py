@@ -42,6 +42,10 @@ class Recipe(BaseModel):
         """Who acts, and how far, in the rollout of training step ``step`` (from 0); by default the policy alone."""
         return Drive()
 
+    def expert(self) -> TeacherSettings | None:
+        """The external model that acts and advises in rollouts; by default the environment's planner does."""
+        return None
+
     def check_run(self, run: TrainConfig) -> None:
         """Raise `ValueError`, naming both settings, where this method cannot work with the run around it."""
 

@@ -4,7 +4,8 @@
     each turn is acted by the expert with probability beta_i, else by the policy
     L = - 1/N sum over visited states x, over tokens t of the expert's action a*(x):  log p(a*_t | x, a*_<t)
 
-Every visited state is labelled, also where the expert acted. beta = 1 throughout (``beta_decay=0``) is behaviour
+The expert is the environment's planner, or an external model. Every visited state is labelled, also where the expert
+acted. beta = 1 throughout (``beta_decay=0``) is behaviour
 cloning of the expert: the warm start of a small model that does not yet know the commands.
 
 What differs from the paper: it gathers 512 episodes an iteration and trains three epochs on the data of all iterations
@@ -33,7 +34,8 @@ from agents.losses.terms import Likelihood, Term
 from agents.recipes.base import Recipe
 from agents.rollout import Drive
 from agents.teachers.contexts import Context, add_contexts
-from agents.trajectory import Group
+from agents.teachers.teacher import TeacherSettings
+from agents.trajectory import Group, Turn
 
 
 class DAgger(Recipe):
@@ -46,6 +48,10 @@ class DAgger(Recipe):
     beta_decay: float = Field(0.2, ge=0, le=1, description="how much of it goes with each iteration; 0: never")
     beta_floor: float = Field(0.6, ge=0, le=1, description="where it stops falling")
     iteration_steps: int = Field(32, ge=1, description="training steps of an iteration: 512 episodes of 16 a step")
+    teacher: TeacherSettings | None = Field(
+        None,
+        description="a model as expert: '{kind: external, model: ...}'; null: the environment's planner",
+    )
     hinted: float = Field(0.0, ge=0, le=1, description="share of samples whose prompt holds the teacher's context")
     context: Context = Context(sources=["plan"], wording="turn", allow_reference=True)
 
@@ -55,6 +61,11 @@ class DAgger(Recipe):
             raise ValueError(
                 f"recipe.beta_start={self.beta_start:g} is below recipe.beta_floor={self.beta_floor:g}, but the "
                 "expert's share only falls: lower the floor"
+            )
+        if self.teacher is not None and self.teacher.kind != "external":
+            raise ValueError(
+                f"recipe.teacher.kind={self.teacher.kind!r} with recipe=dagger: the policy itself is no expert; give "
+                "an external model, or leave recipe.teacher out and let the environment's planner advise"
             )
         if self.hinted and self.context.reveals and not self.context.allow_reference:
             raise ValueError(
@@ -71,11 +82,15 @@ class DAgger(Recipe):
         """The mixture, and the expert's word at every turn."""
         return Drive(expert_share=self.beta(step), advise=True)
 
+    def expert(self) -> TeacherSettings | None:
+        """The model of ``teacher``, else the environment's planner."""
+        return self.teacher
+
     def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize) -> list[Sample]:
         """The expert's action in every state of every scored trajectory; states where it has none are left out."""
         samples = [
             Sample(
-                turn.prompt_ids, chat.written(turn.advice), None, turn.messages, turn.advice,
+                turn.prompt_ids, _label(turn, chat), None, turn.messages, turn.advice,
                 trajectory.reward, turn.feedback, g, a, t,
             )
             for g, group in enumerate(groups)
@@ -97,3 +112,8 @@ class DAgger(Recipe):
     def terms(self, batch: Batch) -> list[Term]:
         """Negative log-likelihood, mean over the tokens of the batch."""
         return [Likelihood(token_mean(torch.ones(len(batch.targets))))]
+
+
+def _label(turn: Turn, chat: Chat) -> list[int]:
+    """The expert's action as ids: those it acted with, else its words written down."""
+    return turn.action_ids if turn.source == "expert" else chat.written(turn.advice or "")

@@ -13,8 +13,8 @@ diverges than the first, and comes back when it diverges less.
 Our readings: turn 1 is the first turn of the trajectory that the policy took and the teacher scored; D is the reverse
 KL, by any of the estimators of `agents.recipes.opd`; sampling log-probabilities stand for log p, or those from before
 the first of several optimiser steps. The released code, older than the paper's last version, multiplies the sampled
-token's advantage, log q - log p, by w_k and adds it to GRPO's; it does not divide by the sum of the weights. Its setting
-file has delta 0.5 and its run script 0.2.
+token's advantage, log q - log p, by w_k and adds it to GRPO's; it does not divide by the sum of the weights. Its
+setting file has delta 0.5 and its run script 0.2.
 """
 
 from __future__ import annotations

@@ -3,14 +3,15 @@
     k(n) = min(k_start + floor(n / eta), k_max)                     depth at training step n, from 0
 
     front to back   the student acts in the first k(n) turns, then the episode is cut
-    back to front   the expert's plan is replayed until k(n) of its actions are left; the student acts from there
-                    to the end of the episode, and only its own turns are learnt from
+    back to front   the expert's plan is replayed until k(n) of its actions are left; then the student acts for k(n)
+                    turns, and only these are learnt from
 
     L = that of `agents.recipes.opd`, the reverse KL to the teacher on the student's turns
 
 The depth is a function of the step alone, so a resumed run goes on where it was.
 
-Our readings: ``k_max`` None is the environment's own limit. A sequence of the mean is a turn, as in the released code,
+Our readings: ``k_max`` None is the environment's own limit. Back to front, a student that strays is cut after k(n)
+turns as well: the depth is what the method controls. A sequence of the mean is a turn, as in the released code,
 whose rows are turns: front to back takes the mean over turns of the mean over their tokens, which keeps turns from
 growing shorter, back to front the mean over tokens. Tokens without a teacher are left out of the mean over tokens; a
 turn without one counts as 0 in the mean over turns, as in `agents.recipes.sdpo`. The paper replays recorded successes
@@ -19,7 +20,7 @@ of the teacher; here the environment's planner says the way.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +29,9 @@ from agents.losses.reduction import sequence_mean, token_mean
 from agents.losses.terms import Distill, Term
 from agents.recipes.opd import OPD
 from agents.rollout import Drive
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
 
 
 class TCOD(OPD):
@@ -53,6 +57,14 @@ class TCOD(OPD):
             raise ValueError(f"recipe.k_max={self.k_max} is below recipe.k_start={self.k_start}: the depth only grows")
         return self
 
+    def check_run(self, run: TrainConfig) -> None:
+        """The first depth must fit into the run's own limit."""
+        if run.rollout.turns is not None and run.rollout.turns < self.k_start:
+            raise ValueError(
+                f"rollout.turns={run.rollout.turns} ends episodes before the student has had its "
+                f"recipe.k_start={self.k_start} turns: raise the one or lower the other"
+            )
+
     def depth(self, step: int) -> int:
         """k(n), turns, at training step ``step`` (from 0)."""
         k = self.k_start + step // self.eta
@@ -61,7 +73,7 @@ class TCOD(OPD):
     def drive(self, step: int) -> Drive:
         """The student's share of the episode."""
         k = self.depth(step)
-        return Drive(student_turns=k) if self.direction == "front_to_back" else Drive(last_turns=k)
+        return Drive(student_turns=k, last_turns=k if self.direction == "back_to_front" else None)
 
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on every taught token."""

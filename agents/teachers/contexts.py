@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from agents.batch import Sample
 from agents.chat import Chat
 from agents.errors import SetupError
-from agents.teachers.hints import Hint, Sources, after_action, expected_answer, many_turns, turn_of, without_thinking
+from agents.teachers.hints import Hint, Sources, expected_answer, many_turns, turn_of, without_thinking
 from agents.teachers.wording import EPISODE, QUESTION, TURN, reworded
-from agents.trajectory import Group, Message, Trajectory, Turn
+from agents.trajectory import Group, Message, Trajectory
 
 __all__ = ["Context", "Hint", "add_contexts", "expected_answer", "reworded", "without_thinking"]
 
@@ -144,20 +144,12 @@ def _prompt(
         after = _after_opening(sample, trajectory)
         return [*head, *sample.messages[len(opening.messages) :]], chat.encode(head) + after
     messages = reworded(context.wording, sample.messages, hint, TURN if many else QUESTION)
-    new = after_action(sample.messages)
-    if sample.turn and (history := _history(sample, turn_of(sample, groups), new, chat)):
-        hinted = messages[len(sample.messages) - len(new) :]
-        return messages, history + chat.bridge(hinted, history[-1])
+    turn = turn_of(sample, groups)
+    if turn.stem and sample.prompt_ids == turn.prompt_ids:
+        history = turn.prompt_ids[: turn.stem]
+        newest = messages[len(turn.messages) - turn.new_messages :]
+        return messages, history + chat.bridge(newest, history[-1])
     return messages, chat.encode(messages)
-
-
-def _history(sample: Sample, turn: Turn, new: Sequence[Message], chat: Chat) -> list[int]:
-    """The ids before the newest messages; empty where they cannot be told apart exactly."""
-    ids = sample.prompt_ids
-    if turn.prefix and ids == turn.prompt_ids:
-        return ids[: turn.prefix]
-    bridge = chat.bridge(new, last_action_id=-1)  # a row that started anew holds its history in other ids
-    return ids[: len(ids) - len(bridge)] if ids[len(ids) - len(bridge) :] == bridge else []
 
 
 def _after_opening(sample: Sample, trajectory: Trajectory) -> list[int]:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 import rfenvs
 from agents.batch import Sample
-from agents.trajectory import Group, Trajectory, Turn
+from agents.trajectory import Group, Turn
 from rfenvs.feedback import clip
 
 
@@ -83,7 +83,8 @@ class Sources:
         if "rest" in parts:
             hint = replace(hint, rest=self._rest(sample))
         if "feedback" in parts:
-            hint = replace(hint, feedback=self._feedback(sample))
+            turn, many = turn_of(sample, self.groups), many_turns(self.groups[sample.group])
+            hint = replace(hint, feedback=self._said(turn, sample.feedback, many))
         return hint
 
     def episode(self, parts: Sequence[str], sample: Sample) -> Hint:
@@ -93,9 +94,9 @@ class Sources:
         if "plan" in parts and not hint.answer:
             hint = self._plan(hint, trajectory.turns[0])
         if "feedback" in parts:
-            said = [(t, self._said(trajectory, t, turn.feedback)) for t, turn in enumerate(trajectory.turns)]
             many = many_turns(self.groups[sample.group])
-            texts = [f"Action {t + 1}: {text}" if many else text for t, text in said if text]
+            said = [self._said(turn, turn.feedback, many) for turn in trajectory.turns]
+            texts = [f"Action {t}: {text}" if many else text for t, text in enumerate(said, 1) if text]
             hint = replace(hint, feedback="\n".join(texts) or None)
         return hint
 
@@ -116,7 +117,7 @@ class Sources:
             if attempt != sample.attempt:
                 other = group.trajectories[attempt]
                 if many_turns(group):
-                    return Hint(attempt=self._transcript(other, 0))
+                    return Hint(attempt=self._transcript(other.turns))
                 return Hint(answer=without_thinking(other.turns[-1].text) or None)
         return Hint()
 
@@ -134,66 +135,51 @@ class Sources:
         if not many_turns(group):
             return None  # nothing came after the only turn
         trajectory = group.trajectories[sample.attempt]
-        if not self._quotable(trajectory.turns[sample.turn + 1 :]):
+        later = trajectory.turns[sample.turn + 1 :]
+        if not self._quotable(later):
             return None
-        left = len(trajectory.turns) - sample.turn - 1
         if trajectory.reward >= 1.0:
             end = "The task was solved"
         elif trajectory.stop_reason in CUT:
             end = "The attempt was stopped unfinished"
         else:
             end = "The attempt failed"
-        when = f"{left} action{'s' if left > 1 else ''} later" if left else "with this action"
-        followed = [self._short(reply(trajectory, sample.turn)), self._transcript(trajectory, sample.turn + 1)]
+        when = f"{len(later)} action{'s' if len(later) > 1 else ''} later" if later else "with this action"
+        followed = [self._short(trajectory.turns[sample.turn].reply), self._transcript(later)]
         return "\n".join([f"{end} {when}.", *filter(None, followed)])
 
-    def _feedback(self, sample: Sample) -> str | None:
-        return self._said(self.groups[sample.group].trajectories[sample.attempt], sample.turn, sample.feedback)
+    def _said(self, turn: Turn, items: Sequence[dict[str, object]], many: bool) -> str | None:
+        """The items about a turn; in an episode of ``many`` turns, below the environment's answer where it complains.
 
-    def _said(self, trajectory: Trajectory, t: int, items: Sequence[dict[str, object]]) -> str | None:
-        """The items about turn ``t``, below the observation that followed where this is part of a complaint.
-
-        It is where there are items to complain, or where the state stayed as it was ("Nothing happens."). What a
-        useful action shows is no feedback.
+        It does where there are items, or where the state stayed as it was ("Nothing happens."). What a useful action
+        brings to light is no feedback.
         """
         text = rfenvs.feedback_text({"feedback": items}, "teacher", reference=self.allow_reference)
-        turn, seen = trajectory.turns[t], self._short(reply(trajectory, t))
-        stayed = turn.after.get("state_key") is not None and turn.after["state_key"] == turn.before.get("state_key")
-        if seen and (text or stayed) and not set(seen.splitlines()) <= set(text.splitlines()):
-            text = f"{seen}\n{text}".strip()
+        key = turn.after.get("state_key")
+        if many and (text or (key is not None and key == turn.before.get("state_key"))):
+            answer = self._short(turn.reply)
+            if not set(answer.splitlines()) <= set(text.splitlines()):
+                text = f"{answer}\n{text}".strip()
         return text or None
 
-    def _transcript(self, trajectory: Trajectory, start: int) -> str:
+    def _transcript(self, turns: Sequence[Turn]) -> str:
         lines = []
-        for t in range(start, len(trajectory.turns)):
-            lines.append(f"> {self._short(without_thinking(trajectory.turns[t].text))}")
-            lines.append(self._short(reply(trajectory, t)))
+        for turn in turns:
+            lines.append(f"> {self._short(without_thinking(turn.text))}")
+            lines.append(self._short(turn.reply))
         return "\n".join(filter(None, lines))
 
     def _short(self, text: str) -> str:
         return clip(text, self.max_observation)
 
 
-CUT = frozenset({"curriculum", "context_overflow"})
+CUT = frozenset({"curriculum", "context_overflow", "rollout_turns"})
 """Stop reasons of the rollout's own: the environment did not end these episodes."""
 
 
 def many_turns(group: Group) -> bool:
     """Whether these are episodes of several turns, and not questions with one answer each."""
     return any(len(t.turns) > 1 or t.stop_reason in CUT for t in group.trajectories)
-
-
-def reply(trajectory: Trajectory, t: int) -> str:
-    """The observation that followed turn ``t``, as the policy saw it; empty after the last one."""
-    if t + 1 >= len(trajectory.turns):
-        return ""
-    return "\n".join(m["content"] for m in after_action(trajectory.turns[t + 1].messages))
-
-
-def after_action(messages: Sequence[dict[str, str]]) -> list[dict[str, str]]:
-    """The messages behind the last action: what is new to the policy."""
-    last = max((i for i, m in enumerate(messages) if m["role"] == "assistant"), default=-1)
-    return list(messages[last + 1 :])
 
 
 def expected_answer(feedback: Sequence[dict[str, object]]) -> str | None:

@@ -95,7 +95,7 @@ def reworded(wording: str, messages: Sequence[Message], hint: Hint, words: Words
         answer = f" (answer: {hint.answer}{then})" if hint.answer else ""
         return [*before, ask("\n\n".join([question, *notes]) + answer)]
     if hint.then:
-        notes.append(f"(After that: {', '.join(hint.then)})")
+        notes.append(f"(After {hint.answer}: {', '.join(hint.then)})")
     noted = ask("\n\n".join([question, *notes]))
     if not hint.answer:
         return [*before, noted]

@@ -19,7 +19,7 @@ import torch
 
 import rfenvs
 from agents.batch import Batch, Sample, samples_of
-from agents.engines.base import Completion, Sampling
+from agents.engines.base import Sampling
 from agents.engines.hf import HFEngine
 from agents.history import RolloutSettings
 from agents.losses.fused import fused_loss
@@ -122,31 +122,28 @@ def check_teacher(
     student = _mean([t.reward for g in groups for t in g.scored()])
     episodes = any(map(many_turns, groups))
     asked = everything if episodes else [s for s in everything if s.turn == 0]
-    add_contexts(recipe.context, asked, groups, engine.chat, engine.context_length, f"check:{seed}")
+    add_contexts(recipe.context, asked, groups, engine.chat, teacher.context_length, f"check:{seed}")
     taught = [s for s in asked if s.teacher_ids is not None]
     check = TeacherCheck(len(asked), len(taught), student, episodes=episodes)
     if not taught:
         return check
 
-    def answers(samples: Sequence[Sample]) -> list[Completion]:
-        if not samples:
-            return []
-        with teacher.weights():
-            return engine.generate([s.teacher_ids or [] for s in samples], sampling, seed + 1)
+    def answers(samples: Sequence[Sample]) -> list[rfenvs.Action]:
+        prompts = [s.teacher_ids or [] for s in samples]
+        completions = teacher.generate(prompts, sampling, seed + 1) if prompts else []
+        return [rfenvs.Action(engine.chat.decode(c.ids), finish_reason=c.finish_reason) for c in completions]
 
     if episodes:
         planned = [s for s in taught if turn_of(s, groups).before.get("plan_distance") is not None]
         planned = planned[:: max(1, math.ceil(len(planned) / ASKED))]
-        moves = [_action(engine, a) for a in answers(planned)]
-        nearer = _on_plan(environments, indices, groups, planned, moves)
+        nearer = _on_plan(environments, indices, groups, planned, answers(planned))
         pairs = zip(planned, nearer, strict=True)
         compared = [(_nearer(sample, groups), theirs) for sample, theirs in pairs if theirs is not None]
         check.asked = len(compared)
         check.student_on_plan = _mean([float(ours) for ours, _ in compared])
         check.teacher_on_plan = _mean([float(theirs) for _, theirs in compared])
     else:
-        actions = [_action(engine, a) for a in answers(taught)]
-        graded = environments.grade([indices[s.group] for s in taught], actions)
+        graded = environments.grade([indices[s.group] for s in taught], answers(taught))
         check.teacher_success = _mean([reward for reward in graded if reward is not None])
 
     batch = Batch(taught)
@@ -161,10 +158,6 @@ def check_teacher(
     check.gap_good, check.gap_bad = _mean(gap[good].tolist()), _mean(gap[~good].tolist())
     check.student_entropy, check.teacher_entropy = float(stats.entropy.mean()), float(stats.teacher_entropy.mean())
     return check
-
-
-def _action(engine: HFEngine, answer: Completion) -> rfenvs.Action:
-    return rfenvs.Action(engine.chat.decode(answer.ids), finish_reason=answer.finish_reason)
 
 
 def _good(sample: Sample, groups: Sequence[Group]) -> bool:

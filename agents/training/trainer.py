@@ -17,7 +17,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,8 @@ class Trainer:
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
         recipe = config.recipe
         self.teacher = Teacher(self.engine, recipe.teacher) if isinstance(recipe, TaughtRecipe) else None
+        settings = recipe.expert()
+        self.expert = Teacher(self.engine, settings) if settings else None
         if config.save_every:
             checkpoints.require_space(
                 self.directory / "checkpoints", checkpoints.state_bytes(self.learner, self.teacher)
@@ -167,6 +169,8 @@ class Trainer:
         tasks = task_order(self.environments.num_tasks(), config.seed, step * config.batch.tasks, config.batch.tasks)
         seed = random.Random(f"{config.seed}:{step}").getrandbits(63)
         drive = recipe.drive(step)
+        if expert := self.expert:
+            drive = replace(drive, expert=lambda prompts, seed: expert.generate(prompts, config.sampling, seed))
         groups = rollout(
             self.engine,
             self.engine.chat,

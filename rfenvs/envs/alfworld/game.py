@@ -99,7 +99,7 @@ class Game:
     cool: int = 0
 
     tables: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
-    """Lookups derived from the rest, filled on first use by the engine."""
+    """Lookups derived from the rest, filled on first use: give `dataclasses.replace` a new one with `tables={}`."""
 
     @property
     def task_type(self) -> TaskType:

@@ -42,7 +42,7 @@ class Lookup:
     def __init__(self, game: Game) -> None:
         types = [type.lower() for type in game.object_types]
         places = [type.lower() for type in game.receptacle_types]
-        pairs = defaultdict(set)
+        pairs: dict[str, set[str]] = defaultdict(set)
         for receptacle_type, object_type in game.can_contain:
             pairs[receptacle_type.lower()].add(object_type.lower())
         goal = game.goal
@@ -66,9 +66,9 @@ class Lookup:
         """What each receptacle does to an object that is brought to it: "clean", "heat", "cool" or nothing."""
         self.able: dict[Treatment, int] = {"clean": game.cleanable, "heat": game.heatable, "cool": game.coolable}
         self.knives = of_type("knife", "butterknife")
-        self.inside: dict[int, int] = defaultdict(int)
+        self.inside: dict[int, int] = {}
         for inner, outer in game.inside:
-            self.inside[outer] |= 1 << inner
+            self.inside[outer] = self.inside.get(outer, 0) | 1 << inner
 
         self.targets = of_type(goal.object_type.lower())
         self.lamps = of_type(goal.lamp_type.lower()) & game.toggleable if goal.task_type == TASK_TYPES[1] else 0

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from rfenvs.envs.alfworld import engine
 from rfenvs.envs.alfworld.engine import Command, Dialect, State
 from rfenvs.envs.alfworld.game import Game, members
+from rfenvs.envs.alfworld.lookup import lookup
 from rfenvs.feedback import clip
 
 Code = Literal[
@@ -47,14 +49,15 @@ class Reason:
 
 
 def see(game: Game, state: State, seen: Seen, command: Command) -> Seen:
-    """What has been seen after a command that ran, given the state after it."""
-    r = command.receptacle
-    if command.kind == "examine" and command.object >= 0:
-        inner = sum(1 << i for i, outer in set(game.inside) if outer == command.object)
-        return Seen(seen.objects | inner, seen.receptacles)
-    if command.kind not in ("go", "open", "examine") or not _accessible(game, state, r):
-        return seen
-    return Seen(seen.objects | state.contents[r], seen.receptacles | 1 << r)
+    """What has been seen after a command that ran, given the state after it: what its reply names."""
+    r, objects = command.receptacle, seen.objects
+    if command.object >= 0:
+        objects |= 1 << command.object
+        if command.kind == "examine":
+            objects |= lookup(game).inside.get(command.object, 0)
+    if command.kind in ("go", "open", "examine") and r >= 0 and engine.accessible(game, state, r):
+        return Seen(objects | state.contents[r], seen.receptacles | 1 << r)
+    return seen if objects == seen.objects else Seen(objects, seen.receptacles)
 
 
 def explain(game: Game, state: State, seen: Seen, text: str, dialect: Dialect = "alfworld-0.4") -> Reason:
@@ -175,19 +178,18 @@ def _number(game: Game, seen: Seen, slot: str, name: str) -> int | Reason:
     return Reason("no_such_object", said, {"object": quoted} | ({"try": _nearest(name, shown)} if shown else {}))
 
 
-def _nearest(name: str, names: tuple[str, ...] | list[str]) -> str:
-    """The name most like a wrong one; of equals, the one with the lowest number."""
-    kind = re.sub(r"[\s\d]+$", "", name[:40])
-
-    def likeness(other: str) -> tuple[float, float, int]:
-        of_kind, _, number = other.rpartition(" ")
-        return (
-            difflib.SequenceMatcher(None, kind.replace(" ", ""), of_kind).ratio(),
-            difflib.SequenceMatcher(None, name[:40], other).ratio(),
-            -int(number) if number.isdecimal() else 0,
-        )
-
-    return max(names, key=likeness)
+def _nearest(name: str, names: Sequence[str]) -> str:
+    """The name most like a wrong one: of the likest kind, with the same number or else the lowest."""
+    wanted = re.sub(r"[\s\d]+$", "", name[:40]).replace(" ", "")
+    match = difflib.SequenceMatcher(b=wanted)
+    best, likeness = "", -1.0
+    for kind in dict.fromkeys(known.rpartition(" ")[0] for known in names):
+        match.set_seq1(kind)
+        if match.quick_ratio() > likeness and (ratio := match.ratio()) > likeness:
+            best, likeness = kind, ratio
+    of_kind = [known for known in names if known.rpartition(" ")[0] == best]
+    same = f"{best} {name.rpartition(' ')[2]}"
+    return same if same in of_kind else min(of_kind, key=lambda known: (len(known), known))
 
 
 def _why(game: Game, state: State, seen: Seen, command: Command) -> Reason:
@@ -228,7 +230,7 @@ def _why(game: Game, state: State, seen: Seen, command: Command) -> Reason:
             return reason("already_holding", f"You hold {thing} already.")
         if not at:
             return away()
-        if not _accessible(game, state, r):
+        if not engine.accessible(game, state, r):
             return shut()
         if not game.pickupable >> o & 1:
             return reason("not_pickupable", f"{thing} cannot be picked up.")
@@ -262,7 +264,7 @@ def _why(game: Game, state: State, seen: Seen, command: Command) -> Reason:
     if kind == "move":
         if not at:
             return away()
-        if not _accessible(game, state, r):
+        if not engine.accessible(game, state, r):
             return shut()
         return reason("cannot_contain", f"{thing} does not belong in or on {place}: try another kind of receptacle.")
     return _treatment(game, kind, thing, place, o, r) or away()
@@ -299,7 +301,3 @@ def _whereabouts(game: Game, state: State, seen: Seen, name: str) -> str:
         if state.contents[r] >> o & 1:
             return f"It was last seen in or on {game.receptacle_names[r]}."
     return ""
-
-
-def _accessible(game: Game, state: State, r: int) -> bool:
-    return bool((~game.openable | state.opened) >> r & 1)

@@ -192,9 +192,9 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
             "Drawer*7 Desk Shelf*2 Safe",
         ),
         (
-            "Bed Dresser+GarbageCan SideTable Drawer",
-            "Drawer*3 Desk Shelf*2",
-            "Drawer*4 Cabinet*3 Shelf ArmChair LaundryHamper",
+            "Bed Dresser+GarbageCan SideTable ArmChair",
+            "Drawer*4 Desk Shelf",
+            "Drawer*4 Cabinet*3 Shelf*2 LaundryHamper",
         ),
         (
             "Bed Desk+SideTable GarbageCan",
@@ -218,8 +218,8 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
         ),
         (
             "Bed Desk+Drawer SideTable Dresser",
-            "Drawer*3 Shelf*2 GarbageCan",
-            "Drawer*7 Shelf*2 Safe+Safe LaundryHamper",
+            "Drawer*4 Shelf Safe",
+            "Drawer*6 Shelf*3 GarbageCan+LaundryHamper",
         ),
         (
             "Bed Dresser Desk+SideTable GarbageCan",
@@ -275,7 +275,7 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
         ),
         (
             "Sofa Dresser+CoffeeTable ArmChair Shelf",
-            "Drawer*3 Shelf GarbageCan SideTable",
+            "Drawer*5 GarbageCan SideTable",
             "Drawer*5 Shelf*3 Safe Desk TVStand",
         ),
         (
@@ -285,7 +285,7 @@ _ROOMS: Final[dict[RoomKind, tuple[tuple[str, str, str], ...]]] = {
         ),
         (
             "ArmChair SideTable+Shelf CoffeeTable GarbageCan",
-            "Sofa Drawer*4 Shelf",
+            "Sofa Drawer*3 Cabinet*2",
             "Cabinet*5 Drawer*4 Desk Ottoman TVStand",
         ),
         (

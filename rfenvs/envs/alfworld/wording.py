@@ -164,7 +164,7 @@ def _describe(game: Game, state: State, r: int) -> str:
 def _examine(game: Game, state: State, o: int) -> str:
     name = game.object_names[o]
     if game.vessels >> o & 1:
-        return f"This is a normal {name}. In it, you see {_list(game, lookup(game).inside[o])}."
+        return f"This is a normal {name}. In it, you see {_list(game, lookup(game).inside.get(o, 0))}."
     clean, hot, cool, sliced = (bits >> o & 1 for bits in (state.clean, state.hot, state.cool, state.sliced))
     if clean or hot or cool:
         if cool and not (clean or hot or sliced):
