@@ -165,13 +165,20 @@ def _note(kind: Any, text: str, code: str, leak: LeakLevel) -> Item:
 
 
 class Script:
-    """An engine that says given actions, one a call, to every prompt."""
+    """An engine that says given actions, one a call, to every prompt.
 
-    def __init__(self, chat: Chat, actions: Sequence[str], context_length: int = 1 << 20) -> None:
-        self.chat, self.actions, self.context_length = chat, list(actions), context_length
+    ``spelt``: letter by letter, in ids that no encoding of the text gives again.
+    """
+
+    def __init__(
+        self, chat: Chat, actions: Sequence[str], context_length: int = 1 << 20, *, spelt: bool = False
+    ) -> None:
+        self.chat, self.actions, self.context_length, self.spelt = chat, list(actions), context_length, spelt
 
     def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
-        ids = [*self.chat.plain(self.actions.pop(0)), min(self.chat.stop_ids())]
+        text = self.actions.pop(0)
+        pieces = text if self.spelt else [text]
+        ids = [*(i for piece in pieces for i in self.chat.plain(piece)), min(self.chat.stop_ids())]
         return [Completion(list(ids), [-1.0] * len(ids), "stop") for _ in prompts]
 
 
@@ -186,13 +193,14 @@ def episodes(
     *scripts: Sequence[str],
     split: str = "train",
     settings: RolloutSettings | None = None,
+    spelt: bool = False,
     **kwargs: Any,
 ) -> Group:
     """A group: one episode of the same task for each script. Episodes longer than a script are cut by ``max_turns``."""
     groups = []
     for script in scripts:
         environments = Environments(ID, split, {"max_turns": len(script), **kwargs})
-        engine = Script(chat, script)
+        engine = Script(chat, script, spelt=spelt)
         groups += rollout(engine, chat, environments, [task], 1, Sampling(), 0, settings=settings)
         environments.close()
     return Group(groups[0].task, [g.trajectories[0] for g in groups])

@@ -184,7 +184,8 @@ def test_games_of_our_own(officials: queue.Queue[Official], dialect: Dialect) ->
             both.walk(60, random.Random(task))
             both.step("help")
         # What no official game has: a start before a receptacle, an open door, something hot.
-        game = replace(kitchen(), start=0, opened=kitchen().openable, hot=1, tables={})
-        Comparison(official, game, write_problem(game), dialect).walk(60, random.Random(0))
+        problem = write_problem(replace(kitchen(), start=0, opened=kitchen().openable, hot=1))
+        game = parse_problem(problem, id="start before a receptacle")
+        Comparison(official, game, problem, dialect).walk(60, random.Random(0))
     finally:
         officials.put(official)

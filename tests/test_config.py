@@ -72,7 +72,7 @@ def test_every_recipe_has_valid_published_settings(name):
         ),
         (
             {"recipe": {"name": "sdpo", "context": {"placement": "head"}}, "rollout": {"history": 2}},
-            "recipe.context.placement='head' has one hint for an episode that is one row of tokens, but rollout.history=2",
+            "placement='head' has one hint for an episode that is one row of tokens, but rollout.history=2",
         ),
         (
             {"recipe": {"name": "sdpo", "context": {"placement": "head"}}, "rollout": {"thinking": "template"}},

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from corridor import NOTHING, Corridor, episodes, find
+from corridor import ID, NOTHING, Corridor, episodes, find
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import tiny_tokenizer
 from pydantic import ValidationError
 from templates import CHATS
 
+import agents
 from agents.batch import Sample, samples_of
 from agents.chat import Chat
 from agents.errors import SetupError
 from agents.history import RolloutSettings
+from agents.report.metrics import read_jsonl
 from agents.teachers.contexts import Context, add_contexts
 from agents.trajectory import Group
 
@@ -31,7 +33,7 @@ WANDER = ["go left", "go right", "go left", "look"]
 
 def group(**kwargs: Any) -> Group:
     """Attempt 0 wanders and fails, attempt 1 follows the plan."""
-    return episodes(CHAT, TASK, WANDER, PLAN, **kwargs)
+    return episodes(CHAT, TASK, WANDER, PLAN, spelt=True, **kwargs)
 
 
 def taught(context: Context, *groups: Group, limit: int = 1 << 20, seed: str = "0") -> list[Sample]:
@@ -77,7 +79,9 @@ def test_the_teacher_branches_off_the_policy_s_own_ids(source, wording):
         assert bool(turn.prefix) == (sample.turn > 0)
         assert sample.teacher_ids[: turn.prefix] == sample.prompt_ids[: turn.prefix]
         assert sample.teacher_ids != sample.prompt_ids
-        assert TOKENIZER.decode(sample.teacher_ids) == TOKENIZER.decode(CHAT.encode(sample.teacher_messages))
+        again = CHAT.encode(sample.teacher_messages)
+        assert TOKENIZER.decode(sample.teacher_ids) == TOKENIZER.decode(again)
+        assert (sample.teacher_ids != again) == (sample.turn > 0), "sampled ids are not encoded again"
         header = TOKENIZER.encode("<|im_start|>assistant\n", add_special_tokens=False)
         assert sample.teacher_ids[-len(header) :] == header, "the assistant header stays"
 
@@ -273,7 +277,7 @@ def test_rows_that_start_anew_are_branched_off_too(family, rollout):
     chat = CHATS[family]
     kept = RolloutSettings(**{"thinking": "keep", **rollout})
     scripts = [[f"<think>\nhm\n</think>\n\n{command}" for command in script] for script in (WANDER, PLAN)]
-    groups = [episodes(chat, TASK, *scripts, settings=kept)]
+    groups = [episodes(chat, TASK, *scripts, settings=kept, spelt=True)]
     context = Context(sources=["rest"])
     samples = samples_of(groups)
     add_contexts(context, samples, groups, chat, 1 << 20, "0")
@@ -352,3 +356,17 @@ def test_turns_that_do_not_fit_are_counted_and_the_others_taught():
     overlong = add_contexts(Context(sources=["none"]), samples, groups, CHAT, longest - 20, "0")
     assert 0 < overlong < len(samples)
     assert overlong == sum(s.teacher_ids is None for s in samples)
+
+
+@pytest.mark.parametrize("placement", ["turn", "head"])
+def test_a_run_teaches_every_turn_of_its_episodes(placement, tiny_dir, tmp_path):
+    context = {"sources": ["plan"], "placement": placement, "wording": "inline", "allow_reference": True}
+    run = agents.train(
+        {"name": "sdpo", "context": context}, env=ID, model=str(tiny_dir), steps=1, batch={"tasks": 1, "attempts": 2},
+        sampling={"max_tokens": 4}, eval={"tasks": 0}, run_dir=str(tmp_path), check_teacher=0, save_final=False,
+        env_kwargs={"max_turns": 3},
+    )  # fmt: skip
+    attempts = read_jsonl(run.directory / "trajectories.jsonl")
+    turns = [turn for attempt in attempts for turn in attempt["turns"]]
+    assert len(turns) == 6
+    assert all("answer: " in turn["teacher_messages"][0 if placement == "head" else -1]["content"] for turn in turns)

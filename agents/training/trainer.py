@@ -238,6 +238,11 @@ class Trainer:
                 f"step {step}: {metrics['skipped']} of {metrics['generations']} attempts are not counted: the prompt "
                 f"fills the context of {self.engine.context_length} tokens, or the environment could not score them"
             )
+        if metrics["overlong_contexts"]:
+            self.console.warn(
+                f"step {step}: {metrics['overlong_contexts']} turns are not taught: with the hint, their prompts "
+                "exceed the context of the model; recipe.context.max_tokens and max_observation shorten hints"
+            )
         if not any(result.stepped for _, result in results):
             self.console.warn(
                 f"step {step}: nothing to learn from (no successes to compare, no teacher context, every turn "
