@@ -354,6 +354,10 @@ POLICY is one of
   junk               random text: what is paid for nothing?
   http://host/v1     a server that speaks OpenAI's protocol; --model is its name there, OPENAI_API_KEY its key,
                      --env.workers the number of requests at a time
+
+What a policy is shown of long episodes: --rollout.history 2 (the task and the last two turns), --rollout.turns 30 (the
+longest episode), and for a model --rollout.thinking keep | template | tool_cycle (reasoning of its earlier turns; a
+server's template decides that itself).
 """
 
 
@@ -387,7 +391,7 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> int:
     asks_model = policy is None or isinstance(policy, Server)
     settings = {"env": env, "policy": known.policy, "seed": config.eval.seed}
     settings |= {"model": config.model.model_dump(), "sampling": sampling.model_dump()} if asks_model else {}
-    settings |= {"rollout": config.rollout.model_dump()} if policy is None else {}
+    settings |= {"rollout": config.rollout.model_dump()}
     tasks = evaluations.tasks_of(config)
     run = evaluations.Evaluation(directory, settings)
     total = len(tasks) * (attempts + (policy is None))

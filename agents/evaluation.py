@@ -118,7 +118,9 @@ def sample_text(
             local.env = make(config.env.id, config.eval.split, **config.env.kwargs)
             made.append(local.env)
         task, attempt = pair
-        described, trajectory = play(local.env, policy, task, config.eval.seed * 1000 + attempt)
+        described, trajectory = play(
+            local.env, policy, task, config.eval.seed * 1000 + attempt, config.rollout.history, config.rollout.turns
+        )
         return attempt_row(task, attempt, described, trajectory)
 
     try:

@@ -58,8 +58,8 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class _Past:
-    """A turn that was taken: the action's text, and the messages that came after it."""
+class Past:
+    """A turn that was taken: the action's text, and the messages that came in reply."""
 
     text: str
     new: list[Message]
@@ -76,7 +76,7 @@ class History:
 
     def __init__(self, chat: Chat, opening: Sequence[Message], thinking: Thinking, window: int | None) -> None:
         self._chat, self._opening, self._thinking, self._window = chat, list(opening), thinking, window
-        self._past: list[_Past] = []
+        self._past: list[Past] = []
         self._contents: dict[str, list[int]] = {}
         """Ids by mark, of all that may have to be written again."""
         self._outline = ""
@@ -87,7 +87,7 @@ class History:
 
     def extend(self, ids: list[int], text: str, new: Sequence[Message]) -> None:
         """Go on to the next prompt, after an action and the messages that came in reply."""
-        self._past.append(_Past(text, list(new)))
+        self._past.append(Past(text, list(new)))
         left_out = 0 if self._window is None else max(0, len(self._past) - self._window)
         if self._thinking != "keep" or self._window is not None:
             self._remember(len(self._past) - 1, ids)
@@ -155,7 +155,7 @@ def _reply_slots(k: int, new: Sequence[Message]) -> list[Slot]:
     return [Slot(m["role"], f"reply {k}.{i}") for i, m in enumerate(new)]
 
 
-def _with_note(opening: Sequence[Message], past: Sequence[_Past], left_out: int) -> list[Message]:
+def _with_note(opening: Sequence[Message], past: Sequence[Past], left_out: int) -> list[Message]:
     """The opening; behind it, in the same message, how much is left out and what was said last before the rest.
 
     In the same message, since many templates want roles to alternate.
@@ -166,6 +166,15 @@ def _with_note(opening: Sequence[Message], past: Sequence[_Past], left_out: int)
     said = [m["content"] for m in past[left_out - 1].new]
     *first, task = opening
     return [*first, {"role": task["role"], "content": "\n\n".join([task["content"], note, *said])}]
+
+
+def windowed(opening: Sequence[Message], past: Sequence[Past], window: int | None) -> list[Message]:
+    """The conversation as `History` shows it, for policies that take messages: their own template sees to thinking."""
+    left_out = 0 if window is None else max(0, len(past) - window)
+    messages = _with_note(opening, past, left_out)
+    for turn in past[left_out:]:
+        messages += [{"role": "assistant", "content": turn.text}, *turn.new]
+    return messages
 
 
 def _split_behind_action(outline: str, k: int) -> tuple[str, str]:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import rfenvs
 from agents.errors import SetupError
+from agents.history import Past, windowed
 from agents.trajectory import Message, Trajectory, Turn
 from rfenvs.graders.judge_http import HTTPJudge
 from rfenvs.graders.rubric import JudgeError
@@ -87,14 +88,21 @@ class Server:
         return rfenvs.Action(reply.text, finish_reason=reply.finish_reason)
 
 
-def play(env: rfenvs.TextEnv, policy: Policy, index: int, seed: int) -> tuple[dict[str, Any], Trajectory]:
-    """One episode on the task at `index`: `info["task"]`, and what happened."""
+def play(
+    env: rfenvs.TextEnv, policy: Policy, index: int, seed: int, history: int | None = None, turns: int | None = None
+) -> tuple[dict[str, Any], Trajectory]:
+    """One episode on the task at `index`: `info["task"]`, and what happened.
+
+    `history` and `turns` are those of `agents.history.RolloutSettings`.
+    """
     task = env.get_task(index)
     _, info = env.reset(options={"task_index": index})
     described = info["task"]
-    messages: list[Message] = info["messages"]
+    opening: list[Message] = info["messages"]
+    past: list[Past] = []
     trajectory = Trajectory([])
     while True:
+        messages = windowed(opening, past, history)
         action = policy.act(env, task, [dict(m) for m in messages], len(trajectory.turns), seed)
         _, reward, terminated, truncated, info = env.step(action)
         finish = getattr(action, "finish_reason", None) or "stop"
@@ -102,8 +110,12 @@ def play(env: rfenvs.TextEnv, policy: Policy, index: int, seed: int) -> tuple[di
         trajectory.turns.append(turn)
         if terminated or truncated:
             trajectory.scored, trajectory.stop_reason = info["scored"], info["stop_reason"]
+            trajectory.truncated = truncated
             return described, trajectory
-        messages = [*messages, {"role": "assistant", "content": str(action)}, *info["messages"]]
+        if turns is not None and len(trajectory.turns) >= turns:
+            trajectory.stop_reason, trajectory.truncated = "rollout_turns", True
+            return described, trajectory
+        past.append(Past(str(action), info["messages"]))
 
 
 def named(policy: str, server: Callable[[str], Policy]) -> Policy:

@@ -12,7 +12,7 @@ import gymnasium
 
 import rfenvs
 from agents.chat import Chat
-from agents.engines.base import Completion, Engine, Sampling
+from agents.engines.base import Completion, Engine, Generate, Sampling
 from agents.errors import SetupError
 from agents.history import History, RolloutSettings, resolve
 from agents.trajectory import STATE_KEYS, Group, Message, Trajectory, Turn
@@ -197,7 +197,8 @@ def rollout(
     wanted = [task for task in tasks for _ in range(attempts)]
     started = environments.map(environments.start, envs, wanted)
     openings = [_messages(observation, info) for observation, info in started]
-    thinking = resolve(settings, chat, openings, 1 in (environments.max_turns, settings.turns))
+    one_turn = 1 in (environments.max_turns, settings.turns)
+    thinking = resolve(settings, chat, openings, one_turn)
     episodes = [
         _Episode(
             number,
@@ -213,6 +214,8 @@ def rollout(
         for episode in episodes:
             plan = episode.state.get("expert_plan") or []
             episode.replay = list(plan[: max(0, len(plan) - drive.last_turns)])
+    # An engine may carry over what it forwarded, which pays where there are further turns.
+    generate: Generate = engine.generate if one_turn else getattr(engine, "conversation", lambda: engine.generate)()
     turn = 0
     while True:
         for episode in episodes:
@@ -220,7 +223,7 @@ def rollout(
                 episode.cut(reason)
         if not (running := [e for e in episodes if e.running]):
             break
-        moves = _moves(engine, chat, running, drive, sampling, seed, turn)
+        moves = _moves(generate, chat, running, drive, sampling, seed, turn)
         environments.map(lambda e, move: _act(chat, e, move), running, moves)
         turn += 1
     return [
@@ -261,7 +264,7 @@ def _over(episode: _Episode, drive: Drive, settings: RolloutSettings, context_le
 
 
 def _moves(
-    engine: Engine, chat: Chat, running: Sequence[_Episode], drive: Drive, sampling: Sampling, seed: int, turn: int
+    generate: Generate, chat: Chat, running: Sequence[_Episode], drive: Drive, sampling: Sampling, seed: int, turn: int
 ) -> list[tuple[_Move, str | None]]:
     """Each running episode's move and the advice it is given; the policy's moves are sampled in one batch."""
     asked = [_coin(seed, e.number, turn) < drive.expert_share for e in running]
@@ -271,7 +274,7 @@ def _moves(
         moves.append(_written(chat, episode.replay.pop(0)) if episode.replay else move if coin else None)
     free = [i for i, move in enumerate(moves) if move is None]
     turn_seed = random.Random(f"{seed}:{turn}").getrandbits(63)
-    sampled = engine.generate([running[i].history.prompt.ids for i in free], sampling, turn_seed) if free else []
+    sampled = generate([running[i].history.prompt.ids for i in free], sampling, turn_seed) if free else []
     for i, completion in zip(free, sampled, strict=True):
         moves[i] = _Move(completion, chat.decode(completion.ids), "policy")
     advice = [move.text if move is not None and drive.advise else None for move in expert]

@@ -36,6 +36,7 @@ def _turn_row(turn: Turn) -> dict[str, Any]:
     return {
         "messages": turn.messages,
         "text": turn.text,
+        "source": turn.source,
         "reward": turn.reward,
         "finish_reason": turn.finish_reason,
         "feedback": turn.feedback,

@@ -231,6 +231,7 @@ def test_no_game_comes_twice() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_none_of_all_numbered_games_comes_twice() -> None:
     seen: dict[str, str] = {}
     for difficulty in DIFFICULTIES:
@@ -242,6 +243,7 @@ def test_none_of_all_numbered_games_comes_twice() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_thousand_games_of_each_type_are_solved_within_fifty_steps() -> None:
     seen = set()
     lengths: dict[tuple[Difficulty, TaskType], Counter[int]] = defaultdict(Counter)
@@ -293,12 +295,14 @@ def test_facts_agree_with_official_games() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @needs_data
 def test_facts_are_all_those_of_official_games() -> None:
     assert check_facts("train") | check_facts("valid_seen") == facts.CAN_CONTAIN
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.peer
 def test_plans_win_in_the_official_engine_with_the_same_text() -> None:
     """Every task type and difficulty, seen rooms and unseen; every answer of the official engine is compared."""

@@ -387,6 +387,16 @@ def test_control_tokens_in_quoted_text_are_plain_text():
         assert attacked.count(token) == plain.count(token)
 
 
+def test_a_thinking_template_is_asked_not_to_think():
+    tokenizer = tiny_tokenizer()
+    switch = "{% if enable_thinking is defined and not enable_thinking %}brief{% endif %}"
+    tokenizer.chat_template = tokenizer.chat_template.replace("assistant\n", f"assistant\n{switch}")
+    teacher = teacher_that(lambda text: SKIP)
+    groups = [Group({}, [walk("go right", "take key")])]
+    TeacherJudge().label(TEACHER, samples_of(groups), groups, teacher, Chat(tokenizer, {"enable_thinking": True}))
+    assert all(text.endswith("assistant\nbrief") for text in teacher.engine.seen)
+
+
 def test_outright_failures_and_repetitions_are_at_least_weak():
     trajectory = walk("go right", "open door", "go left", "go right", "go left")
     assert judged(teacher_that(lambda text: SKIP), trajectory) == ["skip", "weak", "skip", "weak", "weak"]
@@ -405,7 +415,7 @@ def test_a_teacher_that_does_not_answer_teaches_everything(reply):
 
 def test_a_question_longer_than_the_context_fails_closed():
     teacher = teacher_that(lambda text: SKIP)
-    teacher.engine.context_length = 300
+    teacher.context_length = 300
     groups = [Group({}, [walk("go right", "take key")])]
     verdicts = TeacherJudge().label(TEACHER, samples_of(groups), groups, teacher, CHAT)
     assert [v.label for v in verdicts] == ["strong", "strong"]
@@ -445,8 +455,8 @@ def test_memory_is_bounded():
 
 
 def test_a_real_model_that_was_never_taught_to_judge_fails_closed(engine):
-    teacher = Teacher(engine, TeacherSettings(kind="frozen"))
     engine.context_length = 4096
+    teacher = Teacher(engine, TeacherSettings(kind="frozen"))
     groups = [Group({}, [walk("go right", "take key")])]
     settings_ = JudgeSettings(max_tokens=8)
     verdicts = TeacherJudge().label(settings_, samples_of(groups), groups, teacher, engine.chat)

@@ -262,3 +262,67 @@ def test_turns_carry_the_state_before_and_after():
     assert set(turns[0].before) == {
         "state_key", "admissible_commands", "expert_action", "expert_plan", "plan_distance", "won",
     }  # fmt: skip
+
+
+# ---- keys and values of earlier turns
+
+
+def test_reuse_changes_no_number(engine):
+    """Turn by turn on the same histories: the same log-probabilities with the memory as without, for windows too."""
+    from agents.engines.reuse import Memory
+
+    sampling = Sampling(max_tokens=8)
+    engine.stop_ids |= set(range(100, 140))  # random weights would hardly ever stop
+    prompts = [[1, *range(40, 50 + 3 * k)] for k in range(5)] + [[1, 40, 41]] * 2
+    memory, stale = Memory(1 << 20), []
+    for turn in range(4):
+        plain = engine.generate(prompts, sampling, seed=turn)
+        reused = engine.generate(prompts, sampling, seed=turn, memory=memory)
+        for a, b in zip(plain, reused, strict=True):
+            assert (a.ids, a.finish_reason) == (b.ids, b.finish_reason)
+            assert a.logprobs == pytest.approx(b.logprobs, abs=2e-5)
+        forwarded = {(*p, *c.ids[:-1]) for p, c in zip(prompts, plain, strict=True)}
+        assert memory.tokens == sum(map(len, forwarded)) + len(stale), (
+            "what was taken is gone, what was forwarded is there"
+        )
+        prompts = [[*p, *c.ids, 2, 60 + k] for k, (p, c) in enumerate(zip(prompts, plain, strict=True))]
+        if turn == 2:
+            stale = prompts[0][:-3]
+            prompts[0] = prompts[0][:3] + prompts[0][9:]  # a history that was written anew
+
+
+def test_a_small_memory_forgets_the_oldest_rows(engine):
+    from agents.engines.reuse import Memory
+
+    memory = Memory(40)
+    prompts = [[1, *range(40 + k, 50 + k)] for k in range(5)]
+    first = engine.generate(prompts, Sampling(max_tokens=4), 0, memory)
+    assert 0 < memory.tokens <= 40
+    following = [[*p, *c.ids, 3] for p, c in zip(prompts, first, strict=True)]
+    known = memory.tokens
+    expected = engine.generate(following, Sampling(max_tokens=4), 1)
+    for a, b in zip(expected, engine.generate(following, Sampling(max_tokens=4), 1, memory), strict=True):
+        assert a.ids == b.ids
+        assert a.logprobs == pytest.approx(b.logprobs, abs=2e-5)
+    assert 0 < memory.tokens <= 40
+    assert known <= 40
+
+
+def test_a_rollout_reuses_and_says_the_same(engine):
+    def run(reuse, **settings):
+        engine.reuse = reuse
+        environments = Environments(corridor.ID, "train", {"max_turns": 5})
+        how = RolloutSettings(**settings)
+        groups = rollout(engine, engine.chat, environments, [0, 1], 3, Sampling(max_tokens=6), 0, settings=how)
+        return [[turn.action_ids for turn in t.turns] for g in groups for t in g.trajectories]
+
+    assert run(0) == run(10_000) == run(100)
+    assert run(0, history=1) == run(10_000, history=1)
+
+
+def test_a_full_context_cuts_only_the_row_that_fills_it(engine):
+    engine.stop_ids = set()
+    engine.context_length = 20
+    long, short = engine.generate([[1, *range(40, 57)], [1, 40]], Sampling(max_tokens=12), 0)
+    assert (len(long.ids), len(short.ids)) == (2, 12)
+    assert {long.finish_reason, short.finish_reason} == {"length"}

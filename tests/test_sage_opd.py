@@ -101,6 +101,18 @@ def test_several_optimiser_steps_a_batch_each_have_their_normaliser(roomy_dir, t
     assert [row["turns_strong"] for row in logged(run)] == [3, 3], "the mean over the two steps"
 
 
+@pytest.mark.parametrize("name", ["opd", "sage_opd"])
+def test_an_external_teacher_sees_the_plain_prompt_of_every_turn(roomy_dir, tmp_path, name):
+    other = save_tiny(tmp_path / "other", seed=5, hidden_size=48, max_position_embeddings=4096)
+    run = train(roomy_dir, tmp_path / "run", {"name": name, "teacher": {"kind": "external", "model": str(other)}})
+    for row in logged(run):
+        assert row["taught"] == 1.0
+        assert row["teacher_gap"] > 0
+        assert row["optimizer_steps"] == 1
+    turns = [t for r in read_jsonl(run.directory / "trajectories.jsonl") for t in r["turns"]]
+    assert all(turn["teacher_messages"] == turn["messages"] for turn in turns)
+
+
 def test_sdpo_with_an_intervention_runs(roomy_dir, tmp_path):
     recipe = {"name": "sdpo", "context": {"sources": ["feedback"]}, "intervention": {"judge": {"kind": "rule"}}}
     assert logged(train(roomy_dir, tmp_path / "run", recipe))[0]["turns_strong"] == 6
@@ -151,6 +163,8 @@ def test_settings_in_part_keep_the_rest():
     [
         ({"form": "sampled", "top_k": 20}, r"recipe\.form='sampled'.*recipe\.top_k=20"),
         ({"form": "sampled", "alpha": 0.5}, r"recipe\.form='sampled'.*recipe\.alpha=0\.5"),
+        ({"context": {"sources": ["none"]}}, r"recipe\.teacher\.kind='frozen' with recipe\.context\.sources"),
+        ({"teacher": {"kind": "external"}}, r"teacher\.model"),
         ({"intervention": {"max_scale": 0.5}}, r"max_scale"),
         ({"intervention": {"judge": {"kind": "oracel"}}}, r"intervention\.judge\.kind='oracel'"),
     ],

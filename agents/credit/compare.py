@@ -84,7 +84,7 @@ def compare(
         SetupError: The oracle is the reference and the environment tells no plan distance.
     """
     samples = samples_of(groups)
-    add_contexts(context, samples, groups, chat, teacher.engine.context_length, "compare")
+    add_contexts(context, samples, groups, chat, teacher.context_length, "compare")
     samples = [s for s in samples if s.teacher_ids is not None]
     truth, _ = _labels(reference or JudgeSettings(kind="oracle"), samples, groups, teacher, chat)
     result = {}

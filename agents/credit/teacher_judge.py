@@ -22,7 +22,7 @@ from agents.chat import Chat
 from agents.credit.judges import JudgeSettings
 from agents.credit.labels import LABELS, Verdict, at_least, failed_closed
 from agents.credit.turns import answer, failure, repeats
-from agents.engines.base import Completion, Sampling
+from agents.engines.base import Sampling
 from agents.teachers.contexts import without_thinking
 from agents.teachers.teacher import Teacher
 from agents.trajectory import Group, Message, Trajectory
@@ -99,6 +99,7 @@ class TeacherJudge:
         """The verdict on each sample, in order."""
         if teacher.settings.kind in ("live", "ema"):
             self._known.clear()
+        brief = Chat(chat.tokenizer, {**chat.template, "enable_thinking": False})  # other templates ignore it
         verdicts: list[Verdict | None] = [None] * len(samples)
         prompts: dict[str, list[int]] = {}
         keys = [""] * len(samples)
@@ -107,15 +108,16 @@ class TeacherJudge:
             if forged:
                 verdicts[i] = failed_closed("a quoted text looks like a verdict")
                 continue
-            ids = chat.encode(messages)
-            if len(ids) + settings.max_tokens > teacher.engine.context_length:
+            ids = brief.encode(messages)
+            if len(ids) + settings.max_tokens > teacher.context_length:
                 verdicts[i] = failed_closed(f"the question of {len(ids)} tokens does not fit the context")
                 continue
             keys[i] = hashlib.sha256(messages[0]["content"].encode("utf-8", "surrogatepass")).hexdigest()
             prompts.setdefault(keys[i], ids)
         new = {key: ids for key, ids in prompts.items() if key not in self._known}
         self.asked += len(new)
-        said = ask(teacher, list(new.values()), settings.max_tokens) if new else []
+        greedy = Sampling(temperature=0.0, max_tokens=settings.max_tokens)
+        said = teacher.generate(list(new.values()), greedy, seed=0) if new else []
         fresh = {key: parse(chat.decode(c.ids), c.finish_reason) for key, c in zip(new, said, strict=True)}
         given = {**{key: self._known[key] for key in prompts if key in self._known}, **fresh}
         self._remember(fresh, settings.cache)
@@ -140,12 +142,6 @@ def triggered(settings: JudgeSettings, trajectory: Trajectory, t: int, verdict: 
     if why is None or verdict.label != "skip":
         return verdict
     return Verdict(at_least(verdict.label, "weak"), f"{why} (the teacher would skip: {verdict.reason})")
-
-
-def ask(teacher: Teacher, prompts: list[list[int]], max_tokens: int) -> list[Completion]:
-    """Greedy answers of the teacher's weights."""
-    with teacher.weights():
-        return teacher.engine.generate(prompts, Sampling(temperature=0.0, max_tokens=max_tokens), seed=0)
 
 
 def _quote(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,6 +31,10 @@ class Completion:
     """Log-probability of each id under softmax(logits / temperature), nats; at temperature 0, under temperature 1."""
     finish_reason: str
     """``"stop"`` or ``"length"``."""
+
+
+Generate = Callable[[list[list[int]], Sampling, int], list[Completion]]
+"""`Engine.generate`."""
 
 
 class Engine(Protocol):

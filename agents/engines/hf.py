@@ -7,6 +7,7 @@ hidden states of the scored positions only: logits are made later, chunk by chun
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor
 
 from agents.chat import Chat
-from agents.engines.base import Completion, Sampling
+from agents.engines.base import Completion, Generate, Sampling
 from agents.engines.limits import UNLIMITED, tree_limit
+from agents.engines.reuse import Memory, is_plain, joined, row_of
 from agents.engines.tree import Rows, Sequences, Tree, common_prefix
 from agents.errors import SetupError
 from agents.losses.fused import Head
@@ -34,7 +36,7 @@ class HFEngine:
     that is longer takes a pass of its own. ``rows`` bounds the sequences decoded at once. ``layout`` is "tree"
     (prefixes shared) or "padded" (a row a path; for comparison, and in any case for sequences longer than
     ``tree_limit``, where a mask of ours would not say what the model attends to). ``template`` are variables of the
-    chat template.
+    chat template. ``reuse`` bounds the tokens whose keys and values a `conversation` keeps from turn to turn.
     """
 
     def __init__(
@@ -46,11 +48,12 @@ class HFEngine:
         rows: int = 256,
         layout: str = "tree",
         template: Mapping[str, Any] | None = None,
+        reuse: int = 0,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
         self.chat = Chat(tokenizer, template)
-        self.budget, self.rows, self.layout = budget, rows, layout
+        self.budget, self.rows, self.layout, self.reuse = budget, rows, layout, reuse
         self.recompute = False
         self.device = next(model.parameters()).device
         self.stop_ids = self.chat.stop_ids()
@@ -247,41 +250,37 @@ class HFEngine:
 
     # ---- sampling
 
+    def conversation(self) -> Generate:
+        """`generate`, for calls between which the weights stay: what one forwarded, later ones need not."""
+        return functools.partial(self.generate, memory=Memory(self.reuse)) if self.reuse else self.generate
+
     @torch.no_grad()
-    def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
-        """See `Engine.generate`."""
+    def generate(
+        self, prompts: list[list[int]], sampling: Sampling, seed: int, memory: Memory | None = None
+    ) -> list[Completion]:
+        """See `Engine.generate`; ``memory`` is read and written."""
         generator = torch.Generator(self.device).manual_seed(seed)
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
         results: list[Completion] = [Completion([], [], "length")] * len(prompts)
         for k in range(0, len(order), self.rows):
             chosen = order[k : k + self.rows]
-            for i, completion in zip(
-                chosen, self._decode([prompts[i] for i in chosen], sampling, generator), strict=True
-            ):
+            done = self._decode([prompts[i] for i in chosen], sampling, generator, memory)
+            for i, completion in zip(chosen, done, strict=True):
                 results[i] = completion
         return results
 
-    def _prefill(self, prompts: list[list[int]]) -> tuple[Any, Tensor, Tensor, Tensor]:
+    def _prefill(self, prompts: list[list[int]], memory: Memory | None = None) -> tuple[Any, Tensor, Tensor, Tensor]:
         """Cache, attention mask [B, L], next position [B, 1] and next-token logits [B, V] of each prompt."""
-        shared = min((common_prefix(prompts[0], p) for p in prompts), default=0)
-        shared = min(shared, min(map(len, prompts)) - 1)
-        cache = None
-        if shared and len(prompts) > 1:
-            header = torch.tensor([prompts[0][:shared]], device=self.device)
-            cache = self.model(input_ids=header, use_cache=True, logits_to_keep=1).past_key_values
-            cache.batch_repeat_interleave(len(prompts))
-        else:
-            shared = 0
-        tails = [p[shared:] for p in prompts]
+        cache, known, mask = self._known(prompts, memory)
+        tails = [p[n:] for p, n in zip(prompts, known, strict=True)]
         width = max(map(len, tails))
         ids = torch.zeros(len(tails), width, dtype=torch.long)
-        mask = torch.zeros(len(tails), shared + width, dtype=torch.long)
-        mask[:, :shared] = 1
+        new = torch.zeros(len(tails), width, dtype=torch.long)
         for row, tail in enumerate(tails):  # left padding: the last column is every prompt's last token
             ids[row, width - len(tail) :] = torch.tensor(tail)
-            mask[row, shared + width - len(tail) :] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
+            new[row, width - len(tail) :] = 1
+        ids, mask = ids.to(self.device), torch.cat([mask, new.to(self.device)], 1)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -width:]
         output = self.model(
             input_ids=ids,
             attention_mask=mask,
@@ -292,28 +291,52 @@ class HFEngine:
         )
         return output.past_key_values, mask, positions[:, -1:] + 1, output.logits[:, -1].float()
 
-    def _decode(self, prompts: list[list[int]], sampling: Sampling, generator: torch.Generator) -> list[Completion]:
+    def _known(self, prompts: list[list[int]], memory: Memory | None) -> tuple[Any, list[int], Tensor]:
+        """A cache of what prompts begin with, how many tokens of each it holds, and its attention mask [B, W].
+
+        What all prompts share is forwarded once; where the memory holds more than that, it is taken from there.
+        """
+        shared = min(common_prefix(prompts[0], p) for p in prompts) if len(prompts) > 1 else 0
+        shared = min(shared, min(map(len, prompts)) - 1)
+        if memory is not None and (rows := memory.take(prompts, least=shared * len(prompts))):
+            cache, mask = joined(rows)
+            return cache, [n for n, _ in rows], mask
+        mask = torch.ones(len(prompts), shared, dtype=torch.long, device=self.device)
+        if not shared:
+            return None, [0] * len(prompts), mask
+        header = torch.tensor([prompts[0][:shared]], device=self.device)
+        cache = self.model(input_ids=header, use_cache=True, logits_to_keep=1).past_key_values
+        cache.batch_repeat_interleave(len(prompts))
+        return cache, [shared] * len(prompts), mask
+
+    def _decode(
+        self, prompts: list[list[int]], sampling: Sampling, generator: torch.Generator, memory: Memory | None = None
+    ) -> list[Completion]:
         distinct: dict[tuple[int, ...], int] = {}
         rows = torch.tensor([distinct.setdefault(tuple(p), len(distinct)) for p in prompts], device=self.device)
-        cache, mask, position, logits = self._prefill([list(p) for p in distinct])
+        cache, mask, position, logits = self._prefill([list(p) for p in distinct], memory)
         if len(distinct) < len(prompts):
             cache.batch_select_indices(rows)
             mask, position, logits = mask[rows], position[rows], logits[rows]
         done = [Completion([], [], "length") for _ in prompts]
         active = list(range(len(done)))
-        budget = min(sampling.max_tokens, self.context_length - max(map(len, prompts)))
-        for step in range(max(budget, 0)):
+        budgets = [max(0, min(sampling.max_tokens, self.context_length - len(p))) for p in prompts]
+        remembers = memory is not None and is_plain(cache)
+        for step in range(max(budgets)):
             ids, logprobs = _draw(logits, sampling, generator)
             running = []
             for row, (token, logprob) in enumerate(zip(ids.tolist(), logprobs.tolist(), strict=True)):
-                completion = done[active[row]]
-                completion.ids.append(token)
-                completion.logprobs.append(logprob)
-                if token in self.stop_ids:
-                    completion.finish_reason = "stop"
+                k = active[row]
+                if step < budgets[k]:
+                    done[k].ids.append(token)
+                    done[k].logprobs.append(logprob)
+                    done[k].finish_reason = "stop" if token in self.stop_ids else "length"
+                if token in self.stop_ids or step + 1 >= budgets[k]:
+                    if memory is not None and remembers:  # the last token was not forwarded
+                        memory.put([*prompts[k], *done[k].ids[:-1]], row_of(cache, row, mask[row]))
                 else:
                     running.append(row)
-            if not running or step == budget - 1:
+            if not running:
                 break
             if len(running) < len(active):  # finished rows leave the batch
                 keep = torch.tensor(running, device=self.device)

@@ -66,10 +66,9 @@ class OPD(TaughtRecipe):
                 f"recipe.form='sampled' estimates the whole reverse KL: it needs recipe.alpha=1 and recipe.top_k=0, "
                 f"not recipe.alpha={self.alpha} and recipe.top_k={self.top_k}"
             )
-        kind: str = self.teacher.kind
-        if kind != "external" and set(self.context.sources) == {"none"}:
+        if self.teacher.kind != "external" and set(self.context.sources) == {"none"}:
             raise ValueError(
-                f"recipe.teacher.kind={kind!r} with recipe.context.sources=['none']: a self-teacher that "
+                f"recipe.teacher.kind={self.teacher.kind!r} with recipe.context.sources=['none']: a self-teacher that "
                 "sees what the student sees is the student; let it see more, or set recipe.teacher.kind=external"
             )
         return self

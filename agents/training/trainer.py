@@ -16,7 +16,7 @@ import platform
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ from agents.batch import Batch, Sample, split
 from agents.config import TrainConfig
 from agents.engines.hf import HFEngine
 from agents.errors import SetupError
+from agents.history import RolloutSettings
 from agents.losses.fused import TokenStats
 from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
@@ -238,6 +239,8 @@ class Trainer:
                 f"step {step}: {metrics['skipped']} of {metrics['generations']} attempts are not counted: the prompt "
                 f"fills the context of {self.engine.context_length} tokens, or the environment could not score them"
             )
+        if warning := cut_warning(metrics["stop_reasons"], self.engine.context_length, self.config.rollout):
+            self.console.warn(f"step {step}: {warning}")
         if metrics["overlong_contexts"]:
             self.console.warn(
                 f"step {step}: {metrics['overlong_contexts']} turns are not taught: with the hint, their prompts "
@@ -371,6 +374,7 @@ def load_engine(config: TrainConfig, train: bool = False) -> HFEngine:
         rows=model.sample_rows,
         layout=model.layout,
         template=model.template,
+        reuse=model.reuse_tokens,
     )
     if model.lora_rank:
         from peft import LoraConfig, get_peft_model
@@ -411,12 +415,27 @@ def _metrics(
         "generations": attempts,
         "skipped": attempts - len(scored),
         "feedback": feedback_kinds(scored),
+        "stop_reasons": dict(Counter(t.stop_reason for t in scored).most_common()),
+        "turns": _mean([float(len(t.turns)) for t in scored]),
         "tokens": tokens,
         "grad_norm": _mean([r.grad_norm for r in steps]),
         "lr": steps[-1].lr if steps else None,
         "optimizer_steps": sum(r.stepped for r in steps),
         **{name: _mean([b.log[name] for b, _ in results if name in b.log]) for name in sorted(said)},
     }
+
+
+def cut_warning(stops: Mapping[str, int], context_length: int, settings: RolloutSettings) -> str:
+    """What to say of episodes that this run ended before the environment did; empty if there are none."""
+    total, said = sum(stops.values()), []
+    if full := stops.get("context_overflow"):
+        said.append(
+            f"{full} of {total} episodes ended because their history fills the context of {context_length} tokens "
+            f"(context_overflow); show less of it with rollout.history (now {settings.history})"
+        )
+    if spent := stops.get("rollout_turns"):
+        said.append(f"{spent} of {total} episodes ended at rollout.turns={settings.turns} (rollout_turns)")
+    return "; ".join(said)
 
 
 def _schedule(drive: Drive) -> dict[str, float]:

@@ -1,0 +1,99 @@
+"""Keys and values of conversations that go on: what was forwarded at one turn is not forwarded again at the next.
+
+Rows are found by their exact ids, so that nothing is ever taken for something else. They are those of one set of
+weights: a `Memory` lives as long as a rollout, in which nothing is trained.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Layers = list[tuple[Tensor, Tensor]]
+"""Keys and values [heads, tokens, size] of one row, layer by layer."""
+
+
+class Memory:
+    """Rows of earlier calls; where there are too many, those that were put longest ago are forgotten.
+
+    Args:
+        tokens: Most tokens that are remembered, over all rows.
+    """
+
+    def __init__(self, tokens: int) -> None:
+        self.limit, self.tokens = tokens, 0
+        self._rows: OrderedDict[bytes, Layers] = OrderedDict()
+
+    def put(self, ids: Sequence[int], layers: Layers) -> None:
+        """Remember a row of ``ids``."""
+        self._forget(_key(ids))
+        self._rows[_key(ids)] = layers
+        self.tokens += len(ids)
+        while self.tokens > self.limit:
+            self._forget(next(iter(self._rows)))
+
+    def take(self, prompts: Sequence[Sequence[int]], least: int) -> list[tuple[int, Layers]]:
+        """For each prompt the longest row that it begins with, shorter than itself, and that row's length; or (0, []).
+
+        What is taken is remembered no longer. Nothing is taken where it would be no more than ``least`` tokens in all.
+        """
+        lengths = sorted({len(key) for key in self._rows}, reverse=True)
+        found = []
+        for prompt in prompts:
+            key = _key(prompt)
+            begins = (key[:n] for n in lengths if n < len(key))
+            found.append(next((begin for begin in begins if begin in self._rows), b""))
+        if sum(map(len, found)) <= least * _WIDTH:
+            return []
+        rows = [(len(key) // _WIDTH, self._rows.get(key, [])) for key in found]
+        for key in found:
+            self._forget(key)
+        return rows
+
+    def _forget(self, key: bytes) -> None:
+        if self._rows.pop(key, None) is not None:
+            self.tokens -= len(key) // _WIDTH
+
+
+_WIDTH = array("q").itemsize
+
+
+def _key(ids: Sequence[int]) -> bytes:
+    return array("q", ids).tobytes()
+
+
+def is_plain(cache: Any) -> bool:
+    """Whether a cache is the keys and values of every token and nothing else: no window, no recurrent state."""
+    from transformers.cache_utils import DynamicLayer
+
+    return {type(layer) for layer in getattr(cache, "layers", [])} == {DynamicLayer}
+
+
+def row_of(cache: Any, row: int, mask: Tensor) -> Layers:
+    """A copy of one row of a batched cache; ``mask`` [tokens] is 1 where it holds a token of the row."""
+    kept = mask.bool()
+    return [(layer.keys[row][:, kept], layer.values[row][:, kept]) for layer in cache.layers]
+
+
+def joined(rows: Sequence[tuple[int, Layers]]) -> tuple[Any, Tensor]:
+    """Rows of several lengths as one cache [B, heads, W, size], padded on the left, with its mask [B, W]."""
+    from transformers import DynamicCache
+
+    width = max(n for n, _ in rows)
+    some = next(layers for n, layers in rows if n)
+    mask = torch.zeros(len(rows), width, dtype=torch.long, device=some[0][0].device)
+    cache = DynamicCache()
+    for k, pair in enumerate(some):
+        batch = [like.new_zeros(len(rows), like.shape[0], width, like.shape[2]) for like in pair]
+        for b, (n, layers) in enumerate(rows):
+            if n:
+                mask[b, width - n :] = 1
+                for whole, part in zip(batch, layers[k], strict=True):
+                    whole[b, :, width - n :] = part
+        cache.update(batch[0], batch[1], k)
+    return cache, mask
