@@ -28,6 +28,9 @@ from agents.losses.fused import Head
 Scored = tuple[Sequence[int], Sequence[int]]
 """(prompt ids, action ids): the action's tokens are scored."""
 
+CPU_RUN = 512
+"""Nodes of one forward pass without gradients on a CPU."""
+
 
 class HFEngine:
     """A causal language model with its tokenizer.
@@ -197,15 +200,17 @@ class HFEngine:
         return Sequences(fitting, starts), Sequences(others, starts)
 
     def _runs(self, part: Tree | Rows) -> Iterator[tuple[int, Tensor]]:
-        """(first node, states of the nodes from there on), ``budget`` nodes at a time."""
+        """(first node, states of the nodes from there on), at most ``budget`` nodes at a time."""
         if isinstance(part, Rows):
             yield 0, self._padded(part)
             return
         from transformers import DynamicCache
 
+        # Nodes also pay for the nodes of their run that they do not see; a CPU is busy with short runs already.
+        size = min(self.budget, CPU_RUN) if self.device.type == "cpu" else self.budget
         cache, past = DynamicCache(), torch.zeros(0, dtype=torch.long)
-        for start in range(0, len(part), self.budget):
-            stop = min(start + self.budget, len(part))
+        for start in range(0, len(part), size):
+            stop = min(start + size, len(part))
             yield start, self._nodes(part, start, stop, past, cache)
             if stop == len(part):
                 break
