@@ -30,11 +30,14 @@ def group_advantages(groups: Sequence[Group], normalise: bool, epsilon: float = 
 def standardised(values: Sequence[float], normalise: bool, epsilon: float = 1e-4) -> list[float]:
     """Each value minus their mean, over the sample's standard deviation + ``epsilon`` where ``normalise``.
 
-    A single value gives 0.
+    A single value gives 0, and so do values that are equal up to the rounding of a sum: exactly 0, for what has an
+    advantage is trained on.
     """
     numbers = torch.tensor(values, dtype=torch.float64)
+    if numbers.max() - numbers.min() <= 1e-9 * numbers.abs().max():
+        return [0.0] * len(values)
     centred: Tensor = numbers - numbers.mean()
-    if normalise and len(values) > 1:
+    if normalise:
         centred = centred / (numbers.std() + epsilon)
     centred_values: list[float] = centred.tolist()
     return centred_values

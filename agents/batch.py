@@ -84,7 +84,7 @@ def split(samples: Sequence[Sample], parts: int) -> list[list[Sample]]:
 
 @dataclass
 class Reading:
-    """What the teacher's distribution says at each token, [N] each, NaN (``agrees``: False) where nothing is taught."""
+    """What the teacher's distribution says at each token, [N] each, NaN (``agrees``: False) where it did not score."""
 
     logprob: Tensor
     """Of the sampled token, nats."""
@@ -104,9 +104,11 @@ class Batch:
     advantages: Tensor = field(default_factory=lambda: torch.zeros(0))
     """[samples] group-relative advantage of each sample's trajectory."""
     teacher: TeacherLogits | None = None
-    """The teacher's hidden states for the tokens of the taught samples."""
+    """The teacher's hidden states for the tokens of the scored samples."""
     reading: Reading | None = None
-    """The teacher at the sampled tokens; present where a recipe asks for it (``reads_teacher``)."""
+    """The teacher at the sampled tokens; present where a recipe asks for it (``needs_reading``)."""
+    passed_over: Tensor | None = None
+    """[samples] bool: taught, but with a weight that is known to be 0, so that the teacher need not read it."""
     old_logprobs: Tensor | None = None
     """[N] log-probabilities before the first of several optimiser steps on the same rollouts."""
     log: dict[str, float] = field(default_factory=dict)
@@ -133,8 +135,13 @@ class Batch:
 
     @property
     def taught(self) -> Tensor:
-        """[samples] bool: the teacher scores this sample."""
+        """[samples] bool: there is something to teach here; it counts in means, whatever its weight."""
         return torch.tensor([s.teacher_ids is not None for s in self.samples], dtype=torch.bool)
+
+    @property
+    def scored(self) -> Tensor:
+        """[samples] bool: `taught`, and not `passed_over`: the rows of ``teacher``, and the numbers of ``reading``."""
+        return self.taught if self.passed_over is None else self.taught & ~self.passed_over
 
     @property
     def correct(self) -> Tensor:

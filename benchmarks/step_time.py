@@ -130,21 +130,21 @@ class Clock:
 class AnySibling(SDPO):
     """SDPO in which every sibling counts as a success: the threshold of 1 is met by shifting all rewards by 1."""
 
-    def samples(self, groups: Any, chat: Any) -> Any:
+    def samples(self, groups: Any, *rest: Any) -> Any:
         for group in groups:
             for trajectory in group.trajectories:
                 trajectory.turns[-1].reward += 1.0
-        return super().samples(groups, chat)
+        return super().samples(groups, *rest)
 
 
 class EverySignal(GRPO):
     """GRPO without flat groups, which it would skip: rewards are told apart by a little."""
 
-    def samples(self, groups: Any, chat: Any) -> Any:
+    def samples(self, groups: Any, *rest: Any) -> Any:
         for group in groups:
             for attempt, trajectory in enumerate(group.trajectories):
                 trajectory.turns[-1].reward += 1e-3 * attempt
-        return super().samples(groups, chat)
+        return super().samples(groups, *rest)
 
 
 class TimedTrainer(Trainer):

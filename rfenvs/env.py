@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, get_args
 import gymnasium
 from gymnasium.error import ResetNeeded
 
-from rfenvs.feedback import Item, LeakLevel, item, stamp, visible
+from rfenvs.feedback import Item, LeakLevel, Visibility, item, stamp, visible
 from rfenvs.offload import offload, release
 from rfenvs.spaces import Text
 from rfenvs.tasks import Message, Task, plain_text
@@ -449,12 +449,22 @@ def clean(action: str) -> Action:
     return Action(text)
 
 
+def cut_off(action: Action, visibility: Visibility = "policy") -> Item:
+    """The item for an answer that ran into the length limit.
+
+    `TextEnv` adds it to failures by itself; to the policy where the observation is made of items. An environment that
+    writes its observations, and wants this said in them, gives the item among its own.
+    """
+    text = "The answer was cut off by the length limit before it was complete."
+    span = (len(action), len(action))
+    return item("format_error", text, source="env", span=span, visibility=visibility, data={"code": "truncated"})
+
+
 def _explain_failure(feedback: list[Item], action: Action, verdict: Verdict) -> list[Item]:
     """Say that the answer was cut off, and never leave a failure that ends an episode without a word."""
     if action.finish_reason == "length":
-        text = "The answer was cut off by the length limit before it was complete."
-        span = (len(action), len(action))
-        feedback.insert(0, item("format_error", text, source="env", span=span, data={"code": "truncated"}))
+        if not any(entry["data"].get("code") == "truncated" for entry in feedback):
+            feedback.insert(0, cut_off(action, "policy" if verdict.observation is None else "teacher"))
     elif not feedback and not verdict.observation:
         feedback.append(item("wrong_answer", "The answer is not correct.", leak_level=0, data={"code": "incorrect"}))
     return feedback

@@ -12,6 +12,7 @@ from alfworld_rooms import kitchen
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rfenvs import Action
 from rfenvs.envs.alfworld import engine, planner
 from rfenvs.envs.alfworld.env import ALFWorldEnv
 from rfenvs.envs.alfworld.game import Game, Goal
@@ -193,7 +194,7 @@ GOALS = [
 @pytest.mark.parametrize("goal", GOALS, ids=lambda goal: goal.task_type)
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 1000))
-def test_named_parts_of_a_goal_are_those_that_the_engine_counts(goal: Goal, seed: int):
+def test_all_parts_of_a_goal_are_met_exactly_where_the_game_is_won(goal: Goal, seed: int):
     game, rng = kitchen(goal), random.Random(seed)
     state = engine.start(game)
     for turn in range(40):
@@ -202,7 +203,8 @@ def test_named_parts_of_a_goal_are_those_that_the_engine_counts(goal: Goal, seed
         command = plan[0] if turn % 2 else rng.choice(engine.admissible(game, state))
         state = engine.apply(game, state, command).state
         parts = conditions(game, state)
-        assert (sum(part.met for part in parts), len(parts)) == engine.goal_conditions(game, state)
+        assert len({part.name for part in parts}) == len(parts)
+        assert all(part.met for part in parts) == engine.won(game, state)
         if engine.won(game, state):
             break
 
@@ -229,13 +231,45 @@ def test_the_reason_blames_the_command_within_the_reply():
     reply = "<think>warm?</think>I try.\nAction: open fridge 1."
     *_, info = play(reply)[-1]
     start, end = said(info, "not_at_receptacle")["span"]
-    assert reply[start:end] == "open fridge 1."
+    assert reply[start:end] == "open fridge 1"
 
 
 def test_commands_before_the_last_line_are_counted():
     observation, *_, info = play("go to desk 1\nThen:\nlook\ngo to fridge 1")[-1]
     assert observation.startswith("You arrive at fridge 1.")
     assert said(info, "ignored_commands")["data"]["ignored"] == 2
+    *_, info = play("go to desk 1\nthink: then look")[-1]
+    assert said(info, "ignored_commands")["text"] == (
+        "Only the last line of a reply counts: 1 command before it was not carried out."
+    )
+    *_, info = play("<action>go to desk 1</action> <action>look</action>")[-1]
+    assert said(info, "ignored_commands")["data"]["ignored"] == 1
+
+
+def test_a_reply_that_was_cut_off_is_told_so_where_reasons_are_shown():
+    reply = Action("I go to", finish_reason="length")
+    observation, *_, info = play(reply)[-1]
+    assert observation == "Nothing happens."
+    assert said(info, "truncated")["visibility"] == "teacher"
+    observation, *_, info = play(reply, feedback="policy")[-1]
+    assert observation.split("\n")[1] == said(info, "truncated")["text"]
+    assert said(info, "truncated")["visibility"] == "policy"
+
+
+def test_the_command_that_loses_the_game_for_good_is_named():
+    """Official games let some things be taken that no receptacle takes back."""
+    game = kitchen()
+    stuck = replace(game, can_contain=frozenset(p for p in game.can_contain if p[1] != "Book"), tables={})
+    env = Kitchen(leak_level=3, expert=True)
+    env.games = (stuck,)
+    env.reset(options={"task_index": 0})
+    env.step("go to desk 1")
+    *_, info = env.step("take book 1 from desk 1")
+    assert (said(info, "dead_end")["severity"], said(info, "dead_end")["leak_level"]) == ("error", 2)
+    assert said(info, "expected")["data"]["expected"] == "go to countertop 1"
+    assert [info[key] for key in ("expert_plan", "expert_action", "plan_distance")] == [None] * 3
+    *_, info = env.step("look")
+    assert info["feedback"] == []
 
 
 def test_repetitions_are_noted():
@@ -313,7 +347,7 @@ def test_the_table_of_feedback_lists_every_code():
     table = ALFWorldEnv.__doc__ or ""
     notes = (
         "ignored_commands repeated_command repeated_state no_progress condition_met condition_lost open_conditions "
-        "plan_distance target_was expected expected_plan truncated"
+        "plan_distance dead_end target_was expected expected_plan truncated"
     )
     for code in (*get_args(Code), *notes.split()):
         assert f"`{code}`" in table
@@ -383,7 +417,9 @@ def test_environments_in_threads_do_not_disturb_each_other():
 
 def test_bad_settings_say_what_to_do():
     for kwargs, message in (
-        ({"task_type": "bake"}, "task_type='bake': use 'all', or names of pick"),
+        ({"task_type": "bake"}, "task_type='bake': use 'all', or names with commas of pick"),
+        ({"task_type": ["pick"]}, r"task_type=\['pick'\]: use 'all', or names with commas of pick"),
+        ({"task_type": ""}, "task_type='': use 'all'"),
         ({"dialect": "alfworld-1"}, "dialect='alfworld-1': use one of alfworld-0.4, alfworld-0.3"),
         ({"difficulty": "extreme"}, "difficulty='extreme': use one of easy, medium, hard"),
         ({"feedback": "log"}, "feedback='log': use one of teacher, policy"),

@@ -43,6 +43,8 @@ CASES: list[tuple[str, tuple[str, ...], Code, str]] = [
     ("walk to desk 1", (), "unknown_command", 'There is no command "walk to desk 1"; say "go to RECEPTACLE".'),
     ("pick up mug 1", (), "unknown_command", 'say "take OBJECT from RECEPTACLE".'),
     ("opne cabinet 1", (), "unknown_command", 'say "open RECEPTACLE".'),
+    ("that is it", (), "unknown_command", "it begins with one of"),
+    ("ok", (), "unknown_command", "it begins with one of"),
     ("xyzzy", (), "unknown_command", "it begins with one of: go, open, close, take, move, clean"),
     ("take mug 1", (), "malformed_command", '"take mug 1" has not the form "take OBJECT from RECEPTACLE".'),
     ("put mug 1 on desk 1", (), "malformed_command", 'has not the form "move OBJECT to RECEPTACLE".'),
@@ -206,8 +208,14 @@ def test_any_text_has_a_reason_or_does_something(text: str) -> None:
         ("<action>look", "look"),
         ("<action> </action>", ""),
         ("<think><action>look</action></think>inventory", "inventory"),
-        ("**look**", "**look**"),
-        ("look..", "look."),
+        ("```text\ngo to desk 1\n```\n", "go to desk 1"),
+        ("**Action:** `look`.", "look"),
+        ('"Look."', "look"),
+        ("- look", "look"),
+        ("look...", "look"),
+        ("1. look", "1. look"),
+        ("look!", "look!"),
+        ("desk\uff11", "desk\uff11"),
         ("", ""),
     ],
 )
@@ -220,6 +228,13 @@ def test_the_span_of_a_reply_is_its_command(reply: str) -> None:
     command, (start, end), _ = read_reply(reply)
     assert 0 <= start <= end <= len(reply)
     assert normal(reply[start:end]) == command
+    assert reply[start:end] == reply[start:end].strip()
+
+
+def test_what_stands_before_the_command_is_kept_to_be_counted() -> None:
+    assert read_reply("<action>open fridge 1</action> and <action>look</action>").others == ("open fridge 1", "and")
+    assert read_reply("go to desk 1\n<action>look</action>").others == ("go to desk 1",)
+    assert read_reply("```\nAction: look\n```").others == ()
 
 
 def test_thoughts_are_told_from_commands() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import pickle
 import random
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -16,11 +18,12 @@ from alfworld_rooms import kitchen
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import rfenvs
-from rfenvs.envs.alfworld import sources
+from rfenvs.envs.alfworld import files
 from rfenvs.envs.alfworld.files import to_row
-from rfenvs.envs.alfworld.game import TASK_TYPES, Game
+from rfenvs.envs.alfworld.game import TASK_TYPES, Game, Goal
 from rfenvs.envs.alfworld.pddl import write_problem
 from rfenvs.envs.alfworld.sources import official_folder
+from rfenvs.rows import DataError
 
 ID = "rfenvs/ALFWorld-v0"
 VALID_SEEN, TRAIN = DATA / "alfworld_valid_seen.jsonl.xz", DATA / "alfworld_train.jsonl.xz"
@@ -93,9 +96,55 @@ def test_only_some_games_are_kept(tmp_path):
     env = make(data=str(tmp_path))
     env.reset(seed=0)
     del env
-    sources._parsed.cache_clear()
+    files._parsed.cache_clear()
     gc.collect()
     assert not [game for game in gc.get_objects() if isinstance(game, Game) and game.id.endswith("Desk-1/trial_1")]
+
+
+def written(path: Path, *games: Game) -> Path:
+    path.write_text("".join(json.dumps(to_row(game)) + "\n" for game in games))
+    return path
+
+
+def test_a_file_that_has_changed_is_read_again(tmp_path):
+    path = written(tmp_path / "games.jsonl", kitchen())
+    first = make(data=str(path))
+    os.utime(written(path, kitchen(), replace(kitchen(), id="kitchen/2")), ns=(1, 1))
+    assert (make(data=str(path)).num_tasks("train"), make(data=str(path)).data_revision != first.data_revision) == (
+        2,
+        True,
+    )
+
+
+def test_a_path_means_the_file_that_is_there_now(tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        written(tmp_path / name / "games.jsonl", replace(kitchen(), id=f"kitchen/{name}"))
+        monkeypatch.chdir(tmp_path / name)
+        assert make(data="games.jsonl").get_task(0).id == f"kitchen/{name}"
+
+
+def test_two_games_of_one_id_are_refused(tmp_path):
+    path = written(tmp_path / "games.jsonl", kitchen(), kitchen())
+    with pytest.raises(DataError, match="two games of split 'train' have the id 'kitchen/by-hand'; leave one out"):
+        make(data=str(path))
+
+
+@pytest.mark.parametrize(
+    ("game", "flag"),
+    [
+        (replace(kitchen(), can_contain=frozenset(), tables={}), "known_bad: no commands win"),
+        (kitchen(Goal("pick_and_place_simple", "Laptop", "Desk")), "known_bad: no commands win"),
+        (kitchen(Goal("pick_and_place_simple", "Book", "Desk")), "no_op_passes: the game is won at its start"),
+    ],
+)
+def test_a_game_that_teaches_nothing_is_flagged(tmp_path, game: Game, flag: str):
+    env = make(data=str(written(tmp_path / "games.jsonl", game)), leak_level=3, max_turns=1)
+    assert env.reset()[1]["task"]["flags"] == [flag]
+    *_, info = env.step("look")
+    assert not any("At the start, ." in entry["text"] for entry in info["feedback"])
+    report = rfenvs.validate(ID, "train", data=env.data)
+    assert (report.ok, report.flagged) == (True, 1), report
 
 
 def test_a_missing_split_is_named(tmp_path):
@@ -191,6 +240,7 @@ def test_snapshots_travel_between_processes():
     moment = pickle.loads(pickle.dumps(env.snapshot()))
     other = make(expert=True)
     other.restore(moment)
+    assert moment.episode.game.tables == {}, "what can be looked up again stays at home"
     assert env.step("look") == other.step("look")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from templates import CHATS
 
 import agents
+from agents import recipes
 from agents.batch import Sample, samples_of
 from agents.chat import Chat
 from agents.errors import SetupError
@@ -347,6 +349,41 @@ def test_truncation_shortens_hints_never_the_observation_or_the_header():
     for sample in (whole, cut):
         assert newest(sample).startswith(sample.messages[-1]["content"])
         assert newest(sample).endswith("Choose the correct next action.")
+
+
+@pytest.mark.parametrize("letter", ["a", "é", "\U0001f511"])
+def test_the_limit_is_in_tokens_also_where_a_letter_takes_several(letter):
+    """A byte-level tokenizer spends up to four tokens on one character."""
+
+    def added(repeats: int, max_tokens: int) -> str:
+        groups = [group()]
+        for note in (note for turn in groups[0].trajectories[0].turns for note in turn.feedback):
+            note["text"] = letter * repeats
+        sample = taught(Context(sources=["feedback"], max_tokens=max_tokens), *groups)[2]
+        return newest(sample).split("point:\n\n")[1].split("\n\n\n")[0].removeprefix("Attic.\n")
+
+    assert added(200, 1000) == letter * 200
+    short = added(200, 150)
+    assert set(short) == {letter}
+    assert 140 < len(CHAT.plain(f"Attic.\n{short}")) <= 150
+
+
+@pytest.mark.parametrize("rollout", [{}, {"history": 1}])
+@pytest.mark.parametrize("wording", ["paper", "turn", "inline"])
+@pytest.mark.parametrize("source", [*ALL, "none"])
+def test_what_the_policy_saw_is_never_touched(source, wording, rollout):
+    """The privileged text is in the teacher's copies only, whatever is done to them."""
+    groups = [group(settings=RolloutSettings(**rollout))]
+    for t in (t for trajectory in groups[0].trajectories for t in trajectory.turns):
+        t.advice = t.before["expert_action"]
+    before = copy.deepcopy(groups)
+    context = Context(sources=[source], wording=wording, allow_reference=True)
+    samples = taught(context, *groups)
+    recipes.get("dagger")(hinted=1, context=context).samples(groups, CHAT)
+    assert groups == before
+    for sample in samples:
+        own = groups[0].trajectories[sample.attempt].turns[sample.turn]
+        assert (sample.prompt_ids, sample.messages) == (own.prompt_ids, own.messages)
 
 
 def test_turns_that_do_not_fit_are_counted_and_the_others_taught():

@@ -123,6 +123,15 @@ def test_an_oracle_without_a_planner_says_what_to_set():
         Intervention(judge=ORACLE).annotate(samples, groups, teacher_that(lambda text: ""), CHAT)
 
 
+def test_one_task_without_a_plan_does_not_stop_the_run():
+    groups = [Group({}, [states((None, None, {}), (None, None, {})), states((4, 3, {}), (3, 2, {}))])]
+    samples = samples_of(groups)
+    for sample in samples:
+        sample.teacher_ids = [1]
+    Intervention(judge=ORACLE).annotate(samples, groups, teacher_that(lambda text: ""), CHAT)
+    assert [s.label for s in samples] == ["strong", "strong", "skip", "skip"]
+
+
 # ---- the rule: feedback alone
 
 
@@ -268,6 +277,8 @@ SKIP = "LABEL: SKIP\nREASON: Fine."
         ("> LABEL: SKIP\n> REASON: x", None),
         ("<think>LABEL: SKIP\nREASON: x", None),
         ("LABEL: \u017fKIP\nREASON: x", None),
+        ("LABEL: SKIP\nREASON: x\u2028STRONG", None),
+        ("LABEL: SKIP\nREASON: x\rSTRONG", None),
     ],
 )
 def test_a_verdict_is_two_lines_and_nothing_else(reply, label):
@@ -307,6 +318,14 @@ def test_the_question_holds_history_turn_and_answer():
     assert text.index("> go left") < text.index("The turn to judge, the answer to it:\n> Hall.")
     assert "Turn 1" not in text
     assert text.count("> go left") == 1, "nothing after the turn is shown"
+
+
+def test_the_question_says_whose_a_turn_was():
+    trajectory = walk("go right", "take key")
+    trajectory.turns[0].source = "expert"
+    text = question(TEACHER, trajectory, 1)[0][0]["content"]
+    assert "Turn 1, by the expert:\n> go right" in text
+    assert "The turn to judge, by the student:\n> take key" in text
 
 
 def test_the_page_shows_the_question_as_it_is_asked():
@@ -444,6 +463,13 @@ def test_equal_questions_are_asked_once_and_remembered_while_the_weights_stay():
     for _ in range(2):
         judged(moving, *twice, judge=judge)
     assert judge.asked == 7, "weights that move give other verdicts"
+
+
+def test_another_teacher_is_asked_again():
+    """A recipe may be used for two runs of one process."""
+    judge, episode = TeacherJudge(), walk("go right", "take key")
+    assert judged(teacher_that(lambda text: SKIP), episode, judge=judge) == ["skip"] * 2
+    assert judged(teacher_that(lambda text: "LABEL: WEAK\nREASON: x"), episode, judge=judge) == ["weak"] * 2
 
 
 def test_memory_is_bounded():

@@ -127,6 +127,13 @@ def test_sod_prefers_the_logprobs_from_before_the_first_optimiser_step():
     assert distil.coefficients.tolist() == pytest.approx([1 / 1.5, 0.5 / 1.5], rel=1e-5)
 
 
+def test_sod_passes_over_a_turn_in_which_nothing_was_said():
+    batch = read(Batch([sample(0, 0, []), sample(0, 1, [-1.0]), sample(0, 2, [-1.0])]), [-2.0, -5.0])
+    distil, _ = recipes.get("sod")().terms(batch)
+    assert distil.coefficients.tolist() == pytest.approx([1 / 1.25, 0.25 / 1.25], rel=1e-5)
+    assert batch.log["step_divergence"] == pytest.approx(2.5)
+
+
 def test_sod_without_a_teacher_is_grpo():
     batch = Batch([sample(0, 0, [-1.0], taught=False)])
     batch.advantages = torch.ones(1)
@@ -198,17 +205,43 @@ def test_dagger_leaves_out_states_without_advice():
     assert [s.action_ids for s in samples] == [[ord(c) for c in "go left"], [2, 2]], "the label is what the expert did"
 
 
-def test_dagger_shows_the_hint_in_its_share_of_the_samples(engine):
-    key = find(plan=3)
-    wrong = play(engine.chat, key, ["open door"] * 4)
-    for t in wrong.turns:
+def advised(engine: Any, turns: int) -> Trajectory:
+    lost = play(engine.chat, find(plan=3), ["open door"] * turns)
+    for t in lost.turns:
         t.advice = t.before["expert_action"]
-    recipe = recipes.get("dagger")(hinted=0.5)
-    samples = recipe.samples([Group({}, [wrong])], engine.chat)
-    hinted = [s.prompt_ids != t.prompt_ids for s, t in zip(samples, wrong.turns, strict=True)]
-    assert hinted == [False, True, False, True]
+    return lost
+
+
+def hinted(engine: Any, share: float, groups: list[Group], seed: str = "") -> list[Sample]:
+    """The samples whose prompt is not the policy's."""
+    samples = recipes.get("dagger")(hinted=share).samples(groups, engine.chat, seed=seed)
     assert all(s.teacher_ids is None for s in samples), "nothing is scored"
-    assert samples[1].text in engine.chat.tokenizer.decode(samples[1].prompt_ids[len(wrong.turns[1].prompt_ids) - 40 :])
+    own = [groups[s.group].trajectories[s.attempt].turns[s.turn].prompt_ids for s in samples]
+    return [s for s, ids in zip(samples, own, strict=True) if s.prompt_ids != ids]
+
+
+def test_dagger_shows_the_hint_in_its_share_of_the_samples(engine):
+    groups = [Group({}, [advised(engine, 4)] * 5) for _ in range(10)]
+    assert hinted(engine, 0, groups) == []
+    assert len(hinted(engine, 1, groups)) == 200
+    some = hinted(engine, 0.4, groups)
+    assert 60 < len(some) < 100
+    shown = engine.chat.tokenizer.decode(some[0].prompt_ids).removeprefix(
+        engine.chat.tokenizer.decode(groups[0].trajectories[0].turns[some[0].turn - 1].prompt_ids)
+    )
+    assert f"assistant\n{some[0].text}" in shown
+
+
+def test_dagger_hints_every_turn_of_an_episode_now_and_then(engine):
+    """Whatever the lengths: episodes of two turns, of which a half is hinted, are not hinted at their second only."""
+    groups = [Group({}, [advised(engine, 2)] * 5) for _ in range(8)]
+    by_turn = [sum(s.turn == t for s in hinted(engine, 0.5, groups)) for t in range(2)]
+    assert all(8 < n < 32 for n in by_turn), by_turn
+
+    def where(seed: str) -> list[tuple[int, int, int]]:
+        return [(s.group, s.attempt, s.turn) for s in hinted(engine, 0.5, groups, seed)]
+
+    assert where("0:1") == where("0:1") != where("0:2"), "another draw each step, the same where a run is resumed"
 
 
 # ---- GiGPO
@@ -284,6 +317,18 @@ def test_grpo_gives_every_turn_its_trajectory_s_advantage():
     assert term.coefficients.tolist() == pytest.approx([1 / 6] * 6)
 
 
+@given(st.floats(-100, 100), st.integers(1, 9), st.lists(st.integers(1, 9), min_size=1, max_size=6))
+def test_attempts_that_earned_the_same_have_no_advantage_at_all(total, attempts, parts):
+    """Not 1e-17 either: a step would be made of it, with the optimiser's momentum and weight decay."""
+    paid = [total * p / sum(parts) for p in parts]
+    orders = [paid[k % len(paid) :] + paid[: k % len(paid)] for k in range(attempts)]
+    group = Group({}, [Trajectory([turn(r, "A") for r in order]) for order in orders])
+    for normalise in (False, True):
+        assert set(recipes.get("grpo")(normalise_advantages=normalise).advantages([group]).values()) == {0.0}
+    whole = [Trajectory([turn(total, "A")]) for _ in range(attempts)]
+    assert set(recipes.get("gigpo")().advantages([Group({}, whole)]).values()) == {0.0}
+
+
 def test_sdpo_weighs_turns_or_episodes_alike():
     batch = Batch([sample(0, 0, [-1.0] * 3), sample(0, 1, [-1.0]), sample(1, 0, [-1.0]), sample(2, 0, [-1.0], False)])
     (turns,) = recipes.get("sdpo")().terms(batch)
@@ -322,6 +367,7 @@ def test_imitation_has_one_sequence_for_each_prompt(engine):
             ["rollout.turns=3", "recipe.k_start=4"],
         ),
         ({"recipe": "sod", "batch": {"attempts": 1}}, ["recipe.policy_weight=1", "batch.attempts"]),
+        ({"recipe": "sdpo_grpo", "batch": {"attempts": 1}}, ["recipe.policy_weight=0.9", "batch.attempts"]),
         ({"recipe": {"name": "sod", "intervention": {}}}, ["recipe.intervention", "recipe=sod"]),
     ],
 )
@@ -331,8 +377,9 @@ def test_impossible_settings_are_refused_by_name(settings: dict[str, Any], names
     assert all(name in str(error.value) for name in names), error.value
 
 
-def test_distillation_alone_needs_no_group():
-    build({"recipe": {"name": "sod", "policy_weight": 0}, "batch": {"attempts": 1}})
+@pytest.mark.parametrize("name", ["sod", "sdpo_grpo"])
+def test_distillation_alone_needs_no_group(name):
+    build({"recipe": {"name": name, "policy_weight": 0}, "batch": {"attempts": 1}})
 
 
 # ---- whole runs
@@ -427,7 +474,8 @@ if "tests/Paid-v0" not in gymnasium.registry:
 def test_two_steps_of_policy_gradient(tiny_dir, tmp_path, name):
     recipe = {"name": name, **({"context": FEEDBACK, "policy_weight": 1.0} if name == "sod" else {})}
     env = {"id": "tests/Paid-v0", "kwargs": {"max_turns": 3}}
-    rows = train(settings(tiny_dir, tmp_path / "run", recipe, env=env, optim={"lr": 1e-3, "steps_per_batch": 2}))
+    changes = {"batch": {"tasks": 2, "attempts": 4}, "optim": {"lr": 1e-3, "steps_per_batch": 2}}
+    rows = train(settings(tiny_dir, tmp_path / "run", recipe, env=env, **changes))
     assert [r["optimizer_steps"] for r in rows] == [2, 2]
     assert all(r["grad_norm"] > 0 for r in rows)
 

@@ -36,6 +36,8 @@ class Add(TextEnv):
             raise RuntimeError(f"object at {id(self):#x}")
         if action == "nan":
             return Verdict(float("nan"))
+        if action == "own":
+            return Verdict(0.0, observation="Own words.")
         if action == "silent":
             return Verdict(0.0)
         if action == "unscored":
@@ -141,8 +143,17 @@ def test_a_cut_off_answer_is_told_apart_from_a_wrong_one() -> None:
     assert info["stop_reason"] == "max_tokens"
     first = info["feedback"][0]
     assert (first["kind"], first["data"], first["span"]) == ("format_error", {"code": "truncated"}, [1, 1])
+    assert first["visibility"] == "policy"
     [(_, reward, _, _, info)] = play(Action("5", finish_reason="length"))
     assert (reward, info["feedback"]) == (1.0, [])
+
+
+def test_what_the_observation_does_not_say_is_not_said_to_the_policy() -> None:
+    [(observation, *_, info)] = play(Action("own", finish_reason="length"), max_turns=2)
+    assert observation == "Own words."
+    assert [(e["data"]["code"], e["visibility"]) for e in info["feedback"]] == [("truncated", "teacher")]
+    [(observation, *_, info)] = play(Action("6", finish_reason="length"), max_turns=2)
+    assert observation == "\n".join(e["text"] for e in info["feedback"] if e["visibility"] == "policy")
 
 
 def test_lone_surrogates_are_replaced_one_for_one_before_grading() -> None:

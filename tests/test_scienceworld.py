@@ -374,6 +374,15 @@ def test_without_hints_the_text_is_the_simulators(play):
     assert [entry["visibility"] for entry in info["feedback"]] == ["teacher"]
 
 
+def test_a_command_that_was_cut_off_is_told_so(play):
+    command = rfenvs.Action("open door to", finish_reason="length")
+    for hints, seen_by in ((True, "policy"), (False, "teacher")):
+        (observation, *_, info), *_ = play(command, hints=hints)
+        (cut,) = [entry for entry in info["feedback"] if entry["data"]["code"] == "truncated"]
+        assert cut["visibility"] == seen_by
+        assert (cut["text"] in observation) == hints
+
+
 def test_the_return_is_the_score():
     env = make()
     env.reset(options={"task_index": 0})

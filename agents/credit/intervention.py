@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from torch import Tensor
 
@@ -60,6 +61,10 @@ class Intervention(BaseModel):
         for sample, verdict in zip(taught, verdicts, strict=True):
             _write(sample, verdict)
 
+    def skipped(self, batch: Batch) -> Tensor:
+        """[samples] bool: the weight is 0 whatever the teacher's confidence; none yet where its reading is judged."""
+        return (self._turn_weights(batch) == 0) & (self.judge.kind != "agreement")
+
     def apply(self, batch: Batch, terms: Sequence[Term], whole: Totals | None = None) -> list[Term]:
         """The same terms, the divergences among them on the turns that need it.
 
@@ -77,18 +82,22 @@ class Intervention(BaseModel):
         return result
 
     def weights(self, batch: Batch) -> Tensor:
-        """w = m c, [N] float64, before normalisation; NaN where nothing is taught."""
-        if self.reads_teacher and batch.reading is None and batch.taught.any():
+        """w = m c, [N] float64, before normalisation; 0 where a turn is skipped, anything where nothing is taught."""
+        if self.reads_teacher and batch.reading is None and batch.scored.any():
             raise ValueError("these weights are made from the teacher's reading, and batch.reading is None")
         if self.judge.kind == "agreement" and batch.reading is not None:
             verdicts = agreement_labels(self.judge, batch)
             for sample, verdict in zip(batch.samples, verdicts, strict=True):
                 if sample.teacher_ids is not None:
                     _write(sample, verdict)
-        m = batch.per_token(turn_weights([known(s.label) for s in batch.samples], self.weak))
+        m = batch.per_token(self._turn_weights(batch))
         if self.confidence == "off" or batch.reading is None:
             return m
-        return m * confidence(batch.reading.confidence, batch.sequence, len(batch), self.confidence)
+        c = confidence(batch.reading.confidence, batch.sequence, len(batch), self.confidence)
+        return torch.where(m > 0, m * c, 0.0)  # of what is skipped the teacher may have read nothing
+
+    def _turn_weights(self, batch: Batch) -> Tensor:
+        return turn_weights([known(s.label) for s in batch.samples], self.weak)
 
     def _log(self, batch: Batch, coefficients: Tensor, weights: Tensor, z: float) -> None:
         """Into the metrics of the step: turns by label, share of taught tokens with a signal, confidence, Z."""
@@ -100,8 +109,9 @@ class Intervention(BaseModel):
             batch.log[f"turns_{label}"] = float(n)
         batch.log["judge_failed"] = sum(s.label_reason.startswith(FAILED_CLOSED) for s in judged) / len(judged)
         batch.log["active_share"] = float((weights[counted] > 0).double().mean())
-        if batch.reading is not None:
-            batch.log["confidence"] = float(batch.reading.confidence.detach()[counted].double().mean())
+        if batch.reading is not None and batch.scored.any():
+            read = batch.reading.confidence.detach()[counted & batch.per_token(batch.scored)]
+            batch.log["confidence"] = float(read.double().mean())
         if z > 0:
             batch.log["weight_scale"] = z
 

@@ -108,15 +108,7 @@ def by_plan(settings: JudgeSettings, trajectory: Trajectory, t: int) -> Verdict:
     | d' above that: the turn undid something | strong |
 
     Every action costs one; looking around leaves the state as it is and so is strong: a turn was lost.
-
-    Raises:
-        SetupError: The environment told no plan distance at all.
     """
-    if all(turn.before.get("plan_distance") is None for turn in trajectory.turns):
-        raise SetupError(
-            "recipe.intervention.judge.kind='oracle' needs info['plan_distance'], which the environment does not tell; "
-            "set env.kwargs to '{expert: true}' if it has a planner, or choose recipe.intervention.judge.kind=rule"
-        )
     turn = trajectory.turns[t]
     before, after = turn.before.get("plan_distance"), turn.after.get("plan_distance")
     if turn.after.get("won"):
@@ -155,6 +147,21 @@ def agreement_labels(settings: JudgeSettings, batch: Batch) -> list[Verdict]:
 
 
 def label_by_environment(settings: JudgeSettings, samples: Sequence[Sample], groups: Sequence[Group]) -> list[Verdict]:
-    """The verdict of a judge that needs no model, "rule" or "oracle", on each sample."""
+    """The verdict of a judge that needs no model, "rule" or "oracle", on each sample.
+
+    Raises:
+        SetupError: The oracle is asked, and the environment told no plan distance in any episode.
+    """
+    if settings.kind == "oracle":
+        _require_distances(samples, groups)
     judge = {"rule": by_rule, "oracle": by_plan}[settings.kind]
     return [judge(settings, groups[s.group].trajectories[s.attempt], s.turn) for s in samples]
+
+
+def _require_distances(samples: Sequence[Sample], groups: Sequence[Group]) -> None:
+    episodes = [groups[s.group].trajectories[s.attempt] for s in samples]
+    if episodes and all(turn.before.get("plan_distance") is None for e in episodes for turn in e.turns):
+        raise SetupError(
+            "recipe.intervention.judge.kind='oracle' needs info['plan_distance'], which the environment does not tell; "
+            "set env.kwargs to '{expert: true}' if it has a planner, or choose recipe.intervention.judge.kind=rule"
+        )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -59,7 +60,7 @@ def parse(text: str, finish_reason: str = "stop") -> Verdict:
         return failed_closed("the verdict was cut off")
     reply = without_thinking(text).strip()
     match = _VERDICT.fullmatch(reply)
-    if match is None:
+    if match is None or len(reply.splitlines()) > 2:
         return failed_closed(f"no verdict in {clip(reply, 80)!r}" if reply else "an empty verdict")
     if _LOOKS_LIKE_ONE.search(match[2]):
         return failed_closed("more than one label")
@@ -73,8 +74,10 @@ def question(settings: JudgeSettings, trajectory: Trajectory, t: int) -> tuple[l
     parts = [("The task", "\n".join(message["content"] for message in first.messages))]
     for u in range(max(0, t - settings.history), t + 1):
         whose = "The turn to judge" if u == t else f"Turn {u + 1}"
-        told = answer(trajectory.turns[u], settings.leak_level)
-        parts += [(f"{whose}, by the student", trajectory.turns[u].text), (f"{whose}, the answer to it", told)]
+        turn = trajectory.turns[u]
+        who = "student" if turn.source == "policy" else "expert"
+        told = answer(turn, settings.leak_level)
+        parts += [(f"{whose}, by the {who}", turn.text), (f"{whose}, the answer to it", told)]
     quoted = "\n\n".join(f"{title}:\n{_quote(clip(text, settings.max_chars))}" for title, text in parts)
     forged = any(_LOOKS_LIKE_ONE.search(text) for _, text in parts)
     return [{"role": "user", "content": QUESTION.format(quoted=quoted)}], forged
@@ -84,11 +87,13 @@ class TeacherJudge:
     """Asks the teacher, many turns in one batch, and remembers what it said.
 
     Decoding is greedy, so that a verdict is a function of the question and the teacher's weights. Verdicts are
-    remembered by a hash of the question, that is of history, turn and answer, and forgotten where the weights move: a
-    resumed run, which remembers nothing, then says the same as an unbroken one (to the rounding of a forward pass).
+    remembered by a hash of the question, that is of history, turn and answer, and forgotten where the weights move, or
+    where another teacher is asked: a resumed run, which remembers nothing, then says the same as an unbroken one (to
+    the rounding of a forward pass).
     """
 
     def __init__(self) -> None:
+        self._whose: weakref.ref[Teacher] | None = None
         self._known: OrderedDict[str, Verdict] = OrderedDict()
         self.asked = 0
         """Questions that reached the teacher."""
@@ -97,8 +102,9 @@ class TeacherJudge:
         self, settings: JudgeSettings, samples: Sequence[Sample], groups: Sequence[Group], teacher: Teacher, chat: Chat
     ) -> list[Verdict]:
         """The verdict on each sample, in order."""
-        if teacher.settings.kind in ("live", "ema"):
+        if teacher.settings.kind in ("live", "ema") or self._whose is None or self._whose() is not teacher:
             self._known.clear()
+        self._whose = weakref.ref(teacher)
         brief = Chat(chat.tokenizer, {**chat.template, "enable_thinking": False})  # other templates ignore it
         verdicts: list[Verdict | None] = [None] * len(samples)
         prompts: dict[str, list[int]] = {}

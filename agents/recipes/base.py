@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from agents.advantages import group_advantages
 from agents.batch import Batch, Sample, samples_of
@@ -49,10 +50,11 @@ class Recipe(BaseModel):
     def check_run(self, run: TrainConfig) -> None:
         """Raise `ValueError`, naming both settings, where this method cannot work with the run around it."""
 
-    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize) -> list[Sample]:
+    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize, seed: str = "") -> list[Sample]:
         """The sequences to train on; by default every turn of every scored trajectory in which the policy acted.
 
-        A sequence that the recipe makes itself may have at most ``limit`` tokens, prompt and action together.
+        A sequence that the recipe makes itself may have at most ``limit`` tokens, prompt and action together. ``seed``,
+        another one each step, is for whatever it draws.
         """
         return samples_of(groups)
 
@@ -101,7 +103,22 @@ class TaughtRecipe(Recipe):
         if self.intervention is not None:
             self.intervention.annotate(samples, groups, teacher, chat)
 
+    def passed_over(self, batch: Batch) -> Tensor | None:
+        """`Batch.passed_over`: the turns that a judge skips, where nothing else looks at the teacher there."""
+        if self.intervention is None or self.reads_teacher:
+            return None
+        return batch.taught & self.intervention.skipped(batch)
+
     def loss(self, batch: Batch) -> list[Term]:
         """`terms`, the divergence on the turns that need it where there is an `intervention`."""
         terms = self.terms(batch)
         return terms if self.intervention is None else self.intervention.apply(batch, terms)
+
+
+def require_attempts(run: TrainConfig, setting: str, instead: str = "") -> None:
+    """Raise `ValueError` where ``setting`` compares attempts and there is one a task; ``instead``: a way out."""
+    if run.batch.attempts < 2:
+        raise ValueError(
+            f"{setting} compares attempts at one task, but batch.attempts is {run.batch.attempts}: give at least 2"
+            + (f", or set {instead}" if instead else "")
+        )

@@ -5,8 +5,8 @@
     L = - 1/N sum over visited states x, over tokens t of the expert's action a*(x):  log p(a*_t | x, a*_<t)
 
 The expert is the environment's planner, or an external model. Every visited state is labelled, also where the expert
-acted. beta = 1 throughout (``beta_decay=0``) is behaviour
-cloning of the expert: the warm start of a small model that does not yet know the commands.
+acted. beta = 1 throughout (``beta_decay=0``) is behaviour cloning of the expert: the warm start of a small model that
+does not yet know the commands.
 
 What differs from the paper: it gathers 512 episodes an iteration and trains three epochs on the data of all iterations
 so far. Here an iteration is ``iteration_steps`` training steps, and each step learns from its own episodes only: data
@@ -20,6 +20,7 @@ prompt, in the words that the self-teacher of other recipes will see. A small mo
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -86,7 +87,7 @@ class DAgger(Recipe):
         """The model of ``teacher``, else the environment's planner."""
         return self.teacher
 
-    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize) -> list[Sample]:
+    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize, seed: str = "") -> list[Sample]:
         """The expert's action in every state of every scored trajectory; states where it has none are left out."""
         samples = [
             Sample(
@@ -101,9 +102,9 @@ class DAgger(Recipe):
         ]  # fmt: skip
         samples = [s for s in samples if len(s.prompt_ids) + len(s.action_ids) <= limit]
         if self.hinted:
-            # The k-th sample is hinted where k * hinted passes a whole number: an even spread without a random draw.
-            chosen = [s for k, s in enumerate(samples) if int((k + 1) * self.hinted) > int(k * self.hinted)]
-            add_contexts(self.context, chosen, groups, chat, limit, "hinted")
+            # A coin for each turn: every k-th one would be the same turns of all episodes of a length.
+            chosen = [s for s in samples if _coin(seed, s) < self.hinted]
+            add_contexts(self.context, chosen, groups, chat, limit, seed)
             for sample in chosen:
                 if sample.teacher_ids is not None:
                     sample.prompt_ids, sample.teacher_ids = sample.teacher_ids, None
@@ -117,3 +118,8 @@ class DAgger(Recipe):
 def _label(turn: Turn, chat: Chat) -> list[int]:
     """The expert's action as ids: those it acted with, else its words written down."""
     return turn.action_ids if turn.source == "expert" else chat.written(turn.advice or "")
+
+
+def _coin(seed: str, sample: Sample) -> float:
+    """A number in [0, 1) that depends on nothing but the step and the turn's place in it."""
+    return random.Random(f"{seed}:{sample.group}:{sample.attempt}:{sample.turn}:hinted").random()

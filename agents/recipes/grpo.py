@@ -22,7 +22,7 @@ from pydantic import Field
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import PolicyGradient, Term
-from agents.recipes.base import Recipe
+from agents.recipes.base import Recipe, require_attempts
 
 if TYPE_CHECKING:
     from agents.config import TrainConfig
@@ -40,11 +40,7 @@ class GRPO(Recipe):
 
     def check_run(self, run: TrainConfig) -> None:
         """A group of one has no advantages."""
-        if run.batch.attempts < 2:
-            raise ValueError(
-                f"recipe={self.name} compares attempts at one task, but batch.attempts is {run.batch.attempts}: give "
-                "at least 2"
-            )
+        require_attempts(run, f"recipe={self.name}")
 
     def terms(self, batch: Batch) -> list[Term]:
         """The clipped surrogate over every token."""

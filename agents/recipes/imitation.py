@@ -30,7 +30,7 @@ class Imitation(Recipe):
     name: ClassVar[str] = "imitation"
     run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5}}
 
-    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize) -> list[Sample]:
+    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize, seed: str = "") -> list[Sample]:
         """One sequence for each task and prompt whose answer is known."""
         chosen: dict[tuple[int, tuple[int, ...]], Sample] = {}
         for sample in samples_of(groups):

@@ -11,7 +11,7 @@ Both are means over tokens: L_GRPO over all tokens of the batch, L_SDPO over the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -19,7 +19,10 @@ from pydantic import Field
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, PolicyGradient, Term
-from agents.recipes.base import TaughtRecipe
+from agents.recipes.base import TaughtRecipe, require_attempts
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
 
 
 class Blend(TaughtRecipe):
@@ -32,6 +35,11 @@ class Blend(TaughtRecipe):
     distil_weight: float = Field(0.1, ge=0, description="weight of the self-distillation")
     clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio")
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio")
+
+    def check_run(self, run: TrainConfig) -> None:
+        """A group of one has no advantages."""
+        if self.policy_weight:
+            require_attempts(run, f"recipe.policy_weight={self.policy_weight:g}", "recipe.policy_weight=0")
 
     def terms(self, batch: Batch) -> list[Term]:
         """Both signals; the student's logits are made once."""

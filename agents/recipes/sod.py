@@ -29,6 +29,7 @@ from torch import Tensor
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, PolicyGradient, Term
+from agents.recipes.base import require_attempts
 from agents.recipes.opd import OPD
 
 if TYPE_CHECKING:
@@ -62,11 +63,8 @@ class SOD(OPD):
 
     def check_run(self, run: TrainConfig) -> None:
         """A group of one has no advantages."""
-        if self.policy_weight and run.batch.attempts < 2:
-            raise ValueError(
-                f"recipe.policy_weight={self.policy_weight:g} compares attempts, but batch.attempts is "
-                f"{run.batch.attempts}: give at least 2, or set recipe.policy_weight=0"
-            )
+        if self.policy_weight:
+            require_attempts(run, f"recipe.policy_weight={self.policy_weight:g}", "recipe.policy_weight=0")
 
     def terms(self, batch: Batch) -> list[Term]:
         """Weighted distillation of the taught turns, policy gradient of all."""
@@ -89,8 +87,8 @@ class SOD(OPD):
         assert student is not None, "turns of the policy have log-probabilities"
         distance = (student - batch.reading.logprob).abs()
         total = torch.zeros(len(batch)).index_add_(0, batch.sequence, distance)
-        divergence = total / batch.lengths  # NaN where nothing is taught
-        taught = batch.taught
+        divergence = total / batch.lengths  # NaN where nothing is taught, or nothing was said
+        taught = batch.taught & (batch.lengths > 0)
         for turns in batch.trajectories:
             scored = turns[taught[turns]]
             weights[scored] = step_weights(divergence[scored], self.delta)

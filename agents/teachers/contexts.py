@@ -175,7 +175,9 @@ def _require_plans(groups: Sequence[Group]) -> None:
 
 
 def _clip(chat: Chat, text: str, max_tokens: int) -> str:
-    if len(text) <= max_tokens:  # a token is at least one character here
+    if len(text.encode("utf-8", "surrogatepass")) <= max_tokens:  # a token is at least one byte
         return text
     ids = chat.plain(text)
-    return text if len(ids) <= max_tokens else chat.decode(ids[:max_tokens])
+    if len(ids) <= max_tokens:
+        return text
+    return chat.decode(ids[:max_tokens]).rstrip("\ufffd")  # what is left of a character that was cut in two

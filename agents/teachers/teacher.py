@@ -154,14 +154,14 @@ class Teacher:
 
 @torch.no_grad()
 def read_teacher(batch: Batch) -> Reading:
-    """What ``batch.teacher`` says at the tokens of the taught samples: one pass of its head, chunk by chunk."""
+    """What ``batch.teacher`` says at the tokens of the scored samples: one pass of its head, chunk by chunk."""
     assert batch.teacher is not None
-    taught = batch.per_token(batch.taught)
-    places = taught.nonzero()[:, 0]
+    scored = batch.per_token(batch.scored)
+    places = scored.nonzero()[:, 0]
     _, hidden, head = batch.teacher.parts[0]
     targets = batch.targets[places].to(hidden.device)
-    logprob, entropy, confidence = (torch.full((len(taught),), math.nan) for _ in range(3))
-    agrees = torch.zeros(len(taught), dtype=torch.bool)
+    logprob, entropy, confidence = (torch.full((len(scored),), math.nan) for _ in range(3))
+    agrees = torch.zeros(len(scored), dtype=torch.bool)
     chunk = auto_chunk(len(head.weight), 8 if head.weight.dtype == torch.float64 else 4)
     for start in range(0, len(places), chunk):
         rows = torch.arange(start, min(start + chunk, len(places)), device=hidden.device)

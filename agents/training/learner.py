@@ -66,7 +66,7 @@ class Learner:
     def step(self, batch: Batch, terms: Sequence[Term], top: int = 0) -> StepResult:
         """One optimiser step on ``terms``; ``top`` alternatives of the teacher are recorded a token."""
         signal = _signal(terms, len(batch.targets))
-        taught = batch.per_token(batch.taught) if batch.teacher is not None else torch.zeros_like(signal)
+        taught = batch.per_token(batch.scored) if batch.teacher is not None else torch.zeros_like(signal)
         row = taught.cumsum(0) - 1  # token -> row of the teacher's hidden states
         chosen = sorted(set(batch.sequence[signal].tolist()))
         everything = batch.items()

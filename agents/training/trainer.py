@@ -183,7 +183,7 @@ class Trainer:
             drive=drive,
             settings=config.rollout,
         )
-        samples = recipe.samples(groups, self.engine.chat, self.engine.context_length)
+        samples = recipe.samples(groups, self.engine.chat, self.engine.context_length, f"{config.seed}:{step}")
         overlong = 0
         if isinstance(recipe, TaughtRecipe):
             limit = self.teacher.context_length if self.teacher else self.engine.context_length
@@ -210,9 +210,11 @@ class Trainer:
                 batch.old_logprobs = self.learner.logprobs(batch)
         results = []
         for batch in batches:
-            taught = [s for s in batch.samples if s.teacher_ids is not None]
-            if self.teacher and taught:
-                items = [(s.teacher_ids or [], s.action_ids) for s in taught]
+            if isinstance(recipe, TaughtRecipe):
+                batch.passed_over = recipe.passed_over(batch)
+            scored = [s for s, read in zip(batch.samples, batch.scored.tolist(), strict=True) if read]
+            if self.teacher and scored:
+                items = [(s.teacher_ids or [], s.action_ids) for s in scored]
                 batch.teacher = self.teacher.logits(items, self.config.sampling.temperature)
                 if isinstance(recipe, TaughtRecipe) and recipe.needs_reading:
                     batch.reading = read_teacher(batch)
@@ -246,7 +248,12 @@ class Trainer:
                 f"step {step}: {metrics['overlong_contexts']} turns are not taught: with the hint, their prompts "
                 "exceed the context of the model; recipe.context.max_tokens and max_observation shorten hints"
             )
-        if not any(result.stepped for _, result in results):
+        if lost := sum(not math.isfinite(result.grad_norm) for _, result in results):
+            self.console.warn(
+                f"step {step}: {lost} of {len(results)} optimiser steps were left out: their gradient is not finite. "
+                "Look for a teacher or a dtype that overflows (model.dtype, recipe.teacher.dtype)"
+            )
+        elif not any(result.stepped for _, result in results):
             self.console.warn(
                 f"step {step}: nothing to learn from (no successes to compare, no teacher context, every turn "
                 "skipped); weights unchanged"

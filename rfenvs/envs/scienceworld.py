@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rfenvs.env import Action, TextEnv, Verdict
+from rfenvs.env import Action, TextEnv, Verdict, cut_off
 from rfenvs.envs import scienceworld_engine as engine
 from rfenvs.envs.scienceworld_engine import POOL, Lease, Scenario, Subgoal
 from rfenvs.feedback import Item, LeakLevel, clip, item
@@ -96,8 +96,8 @@ class ScienceWorldEnv(TextEnv):
         simplification: Names with commas of `teleportAction`, `selfWateringFlowerPots`, `openContainers`, `openDoors`,
             `noElectricalAction`, or `"easy"` for ScienceWorld's choice of them.
         commands: Whether the prompt lists the forms of commands.
-        hints: Whether the policy sees the `invalid_action` items; with False only the teacher does, and observations
-            are ScienceWorld's to the letter.
+        hints: Whether the policy sees the `invalid_action` and `truncated` items; with False only the teacher does, and
+            observations are ScienceWorld's to the letter.
 
     Needs `pip install "rfenvs[scienceworld]"`, and Java 8 or newer. Each environment that plays has a Java process of
     300 to 500 MB; `close` gives it back.
@@ -108,6 +108,7 @@ class ScienceWorldEnv(TextEnv):
 
     splits = ("train", "dev", "test")
     default_max_turns = 300
+    one_line = True
     metric_names = ("score", "subgoals")
     blocking = True
 
@@ -207,6 +208,8 @@ class ScienceWorldEnv(TextEnv):
         lost = reply.score < 0 or (reply.completed and not success)
         reward = (max(reply.score, 0) - self._score) / 100
         feedback = [] if success else self._complaints(task, command, span, reply.text)
+        if not success and action.finish_reason == "length":
+            feedback.insert(0, cut_off(action, "policy" if self.hints else "teacher"))
         shown = [reply.text, *(entry["text"] for entry in feedback if entry["visibility"] == "policy")]
         if lost:
             text = "With this command the task has become impossible, and the episode ends."

@@ -17,7 +17,6 @@ from typing import NamedTuple
 from rfenvs.envs.alfworld.game import Game
 from rfenvs.envs.alfworld.lookup import keep, lookup
 from rfenvs.envs.alfworld.rules import (
-    KINDS,
     Command,
     Kind,
     State,
@@ -25,18 +24,15 @@ from rfenvs.envs.alfworld.rules import (
     actions,
     actions_here,
     effect,
-    goal_conditions,
     in_reach_of_knife,
     possible,
     start,
-    visible,
     won,
 )
 from rfenvs.envs.alfworld.wording import DIALECTS, NOTHING, SIMPLE, Dialect, intro, parse, phrase, reply
 
 __all__ = [
     "DIALECTS",
-    "KINDS",
     "NOTHING",
     "Command",
     "Dialect",
@@ -48,13 +44,11 @@ __all__ = [
     "actions",
     "admissible",
     "apply",
-    "goal_conditions",
     "intro",
     "parse",
     "phrase",
     "possible",
     "start",
-    "visible",
     "won",
 ]
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from gymnasium.error import ResetNeeded
 
-from rfenvs.env import Action, TextEnv, Verdict
+from rfenvs.env import Action, TextEnv, Verdict, cut_off
 from rfenvs.envs.alfworld import engine, notes, planner
 from rfenvs.envs.alfworld.engine import Dialect, State
 from rfenvs.envs.alfworld.game import Game
@@ -19,7 +19,7 @@ from rfenvs.envs.alfworld.reply import Reply, read_reply
 from rfenvs.envs.alfworld.scenes import Difficulty
 from rfenvs.envs.alfworld.sources import Games, games, task_types
 from rfenvs.feedback import Item, LeakLevel, Visibility
-from rfenvs.tasks import Task
+from rfenvs.tasks import KNOWN_BAD, NO_OP_PASSES, Task
 
 _INSTRUCTIONS = (
     "You act in a house by text commands. Reply with one command; where a reply has several lines, the last one "
@@ -78,9 +78,10 @@ class ALFWorldEnv(TextEnv):
 
     ## Action
     One command such as `take mug 1 from desk 2`: the last line that is not blank after any `</think>`, inside
-    `<action>...</action>` where there is such a tag. A leading `>` or `Action:` and a final full stop are dropped,
-    upper case and superfluous blanks are forgiven, nothing else. `move mug 1 to desk 2` and `put mug 1 in/on desk 2`
-    are the same. `think: ...`, as in ReAct, is answered `OK.` and costs a turn. Whatever cannot be done is answered
+    `<action>...</action>` where there is such a tag. A leading `>` or `Action:`, quotes and marks of Markdown around
+    it, fences and final full stops are dropped, upper case and superfluous blanks are forgiven, nothing else; the
+    official engine forgives blanks around the command alone. `move mug 1 to desk 2` and `put mug 1 in/on desk 2` are
+    the same. `think: ...`, as in ReAct, is answered `OK.` and costs a turn. Whatever cannot be done is answered
     `Nothing happens.`, and costs one, too.
 
     ## Reward
@@ -94,7 +95,8 @@ class ALFWorldEnv(TextEnv):
     Beside the contract's keys: `admissible_commands` (with `help`, in the official order), `won`,
     `goal_condition_success_rate`, `task_type`, `goal` (the sentence), `state_key` (equal exactly where the states of
     one game are equal), and with `expert=True` `expert_plan` (a shortest plan from here), `expert_action` (its first
-    command) and `plan_distance` (its length); these three are None otherwise, and where there is no plan.
+    command) and `plan_distance` (its length); these three are None otherwise, and where there is no plan: in
+    official games some things, such as a paper towel roll, can be taken but put down nowhere.
     The expert knows what closed doors hide.
 
     ## Tasks
@@ -131,6 +133,7 @@ class ALFWorldEnv(TextEnv):
     | `hint` | `condition_lost` | 1 | a part of the goal is lost; `warning` |
     | `hint` | `open_conditions` | 1 | a failed episode ends: the parts of the goal that are missing |
     | `hint` | `plan_distance` | 2 | each turn: the length of a shortest plan; `info` where it shrank, else `warning` |
+    | `hint` | `dead_end` | 2 | instead, once: after this command no plan is left; `error` |
     | `hint` | `target_was` | 2 | a failed episode ends: where at the start the things were that the goal needs |
     | `reference` | `expected` | 3 | each turn: the expert's command; the given one if it was as good, as `info` |
     | `reference` | `expected_plan` | 3 | a failed episode ends: a shortest plan from the start |
@@ -219,6 +222,7 @@ class ALFWorldEnv(TextEnv):
             id=source.id(index),
             prompt=prompt + self._listed(engine.admissible(game, state, self.dialect)),
             source=source.source,
+            flags=_flags(planner.distance(game, state)),
             data={"game": game},
         )
 
@@ -237,7 +241,7 @@ class ALFWorldEnv(TextEnv):
     def wrong_answers(self, task: Task) -> list[str]:
         """The plan in one reply, its last step without the others, and commands that only look."""
         plan = self.gold_actions(task)
-        return ["\n".join(plan), ", then ".join(plan), plan[-1], "look", "inventory", "think: done", "win"]
+        return ["\n".join(plan), ", then ".join(plan), *plan[-1:], "look", "inventory", "think: done", "win"]
 
     def plant(self, task: Task, word: str) -> Task:
         """The same game, where what the goal does not ask for is called `word`, and so is the solution.
@@ -273,9 +277,11 @@ class ALFWorldEnv(TextEnv):
             if ran and outcome.command is not None:
                 episode.seen = see(game, after, episode.seen, outcome.command)
         episode.nothing_happened += not ran
-        parts, episode.parts = episode.parts, conditions(game, episode.state)
+        parts = episode.parts
+        if episode.state != before:
+            episode.parts = conditions(game, episode.state)
         won = episode.won = engine.won(game, episode.state)
-        items = [] if won else self._items(episode, before, parts, reply, ran, turn)
+        items = [] if won else self._items(episode, before, parts, action, reply, ran, turn)
         shown = [text, *(entry["text"] for entry in items if entry["visibility"] == "policy")]
         observation = "\n".join(shown)
         if not won and turn + 1 < self.max_turns and self.admissible:
@@ -299,7 +305,7 @@ class ALFWorldEnv(TextEnv):
             "goal_condition_success_rate": episode.share,
             "task_type": game.task_type,
             "goal": game.goal_text,
-            "state_key": state_key(state, episode.first),
+            "state_key": state_key(state),
             "expert_action": plan[0] if plan else None,
             "expert_plan": plan,
             "plan_distance": None if plan is None else len(plan),
@@ -348,11 +354,18 @@ class ALFWorldEnv(TextEnv):
         return _LIST + "\n".join(command for command in commands if command != "help") if self.admissible else ""
 
     def _items(
-        self, episode: Episode, before: State, parts: Sequence[Condition], reply: Reply, ran: bool, turn: int
+        self,
+        episode: Episode,
+        before: State,
+        parts: Sequence[Condition],
+        action: Action,
+        reply: Reply,
+        ran: bool,
+        turn: int,
     ) -> list[Item]:
         """What is to be said of a turn that did not win."""
         game, state, span, to = episode.game, episode.state, reply.span, self._to
-        found: list[Item] = []
+        found: list[Item] = [cut_off(action, to)] if action.finish_reason == "length" else []
         if not ran:
             reason = explain(game, before, episode.seen, reply.command, self.dialect)
             found.append(notes.nothing_happened(reason, span, to))
@@ -371,7 +384,8 @@ class ALFWorldEnv(TextEnv):
             found += [notes.open_conditions(episode.parts)] if last else []
         if self.leak_level >= 2:
             found += self._planned(episode, before, reply.command)
-            found += [notes.target_was(targets(game, episode.first))] if last else []
+            where = targets(game, episode.first)
+            found += [notes.target_was(where)] if last and where else []
         if self.leak_level >= 3 and last:
             plan = planner.plan(game, episode.first, self.dialect)
             found += [notes.expected_plan(plan)] if plan else []
@@ -379,13 +393,22 @@ class ALFWorldEnv(TextEnv):
 
     def _planned(self, episode: Episode, before: State, command: str) -> list[Item]:
         """What the planner has to say of a turn."""
-        plan = planner.plan(episode.game, before, self.dialect)
-        left = planner.distance(episode.game, episode.state)
-        if not plan or left is None:
+        game = episode.game
+        plan = planner.plan(game, before, self.dialect)
+        if not plan:
             return []
-        found = [notes.plan_distance(len(plan), left)]
+        left = planner.distance(game, episode.state)
+        found = [notes.dead_end() if left is None else notes.plan_distance(len(plan), left)]
         if self.leak_level >= 3:
-            asked = engine.parse(episode.game, command) if left < len(plan) else None
-            given = asked is not None and engine.phrase(episode.game, asked, self.dialect)
+            nearer = left is not None and left < len(plan)
+            asked = engine.parse(game, command) if nearer else None
+            given = asked is not None and engine.phrase(game, asked, self.dialect)
             found.append(notes.expected(given or plan[0], given=bool(given)))
         return found
+
+
+def _flags(length: int | None) -> tuple[str, ...]:
+    """What is wrong with a game, by the length of its shortest plan; None where there is none."""
+    if length is None:
+        return (f"{KNOWN_BAD}: no commands win",)
+    return () if length else (f"{NO_OP_PASSES}: the game is won at its start",)

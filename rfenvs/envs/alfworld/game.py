@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Final, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Final, Literal
 
 TaskType = Literal[
     "pick_and_place_simple",
@@ -100,6 +100,10 @@ class Game:
 
     tables: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
     """Lookups derived from the rest, filled on first use: give `dataclasses.replace` a new one with `tables={}`."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Without the lookups: they are made again in less time than they travel, and threads may be filling them.
+        return Game, tuple(getattr(self, entry.name) for entry in fields(self) if entry.name != "tables")
 
     @property
     def task_type(self) -> TaskType:

@@ -14,7 +14,7 @@ Treatment = Literal["", "clean", "heat", "cool"]
 
 _TREATMENT_PLACES: Final[dict[str, Treatment]] = {"sinkbasin": "clean", "microwave": "heat", "fridge": "cool"}
 
-_KEPT = 512
+_KEPT = 256
 """Texts and command lists kept a game; then they are dropped and made again."""
 
 

@@ -21,7 +21,8 @@ def nothing_happened(reason: Reason, span: Span, to: Visibility) -> Item:
 
 def ignored(count: int, span: Span, to: Visibility) -> Item:
     """Lines before the last one were commands, too."""
-    said = f"The reply held {count + 1} commands on lines of their own, and only the last one was read."
+    were = "1 command before it was" if count == 1 else f"{count} commands before it were"
+    said = f"Only the last line of a reply counts: {were} not carried out."
     return _note("format_error", "ignored_commands", said, to, "warning", span=span, ignored=count)
 
 
@@ -66,6 +67,12 @@ def plan_distance(before: int, after: int) -> Item:
     said = f"A shortest plan now needs {after} {'command' if after == 1 else 'commands'}: {by}{moved} than before."
     severity: Severity = "info" if after < before else "warning"
     return _note("hint", "plan_distance", said, "teacher", severity, 2, before=before, after=after)
+
+
+def dead_end() -> Item:
+    """A command after which nothing can win."""
+    said = "With this command the task has become impossible: no commands lead to it any more."
+    return _note("hint", "dead_end", said, "teacher", "error", 2)
 
 
 def expected(command: str, *, given: bool) -> Item:

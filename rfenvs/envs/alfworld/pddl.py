@@ -35,6 +35,13 @@ _OF_OBJECTS: Final = (
     *(predicate.lower() for predicate in _ABOUT_OBJECTS.values()),
 )
 
+# How many arguments the facts that are read have.
+_ARITY: Final = {
+    **dict.fromkeys((*(name.lower() for name in _ABOUT_OBJECTS.values()), "openable", "opened"), 1),
+    **dict.fromkeys(("objecttype", "receptacletype", "receptacleatlocation", "atlocation", "cancontain"), 2),
+    **dict.fromkeys(("inreceptacle", "objectatlocation", "inreceptacleobject"), 2),
+}
+
 _can_contain: dict[frozenset[tuple[str, str]], frozenset[tuple[str, str]]] = {}
 
 
@@ -50,7 +57,9 @@ def parse_problem(text: str, *, id: str = "", split: str = "", goal_text: str = 
     facts: dict[str, list[list[str]]] = defaultdict(list)
     mentioned: dict[str, str] = {}
     for fact in dict.fromkeys(_FACT.findall(text, begin + len("(:init"), end)):
-        predicate, *arguments = fact.split()
+        predicate, *arguments = fact.split() or [""]
+        if len(arguments) != _ARITY.get(predicate.lower(), len(arguments)):
+            raise ValueError(f"the fact ({fact}) has {len(arguments)} arguments; {predicate} takes another number")
         facts[predicate.lower()].append(arguments)
         for argument in arguments:
             mentioned.setdefault(argument.lower(), sys.intern(argument))

@@ -20,9 +20,8 @@ compares the lengths with a breadth-first search over the engine's own commands.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final, Literal
 
 from rfenvs.envs.alfworld.game import TASK_TYPES, Game, TaskType, members
@@ -52,22 +51,6 @@ def distance(game: Game, state: State) -> int | None:
     """The length of a shortest way to win, None if there is none. A step on such a way lowers it by exactly one."""
     commands = shortest(game, state)
     return None if commands is None else len(commands)
-
-
-def next_action(game: Game, state: State, dialect: Dialect = "alfworld-0.4") -> str | None:
-    """The first command of `plan`, None if the game is won or cannot be won."""
-    commands = shortest(game, state)
-    return phrase(game, commands[0], dialect) if commands else None
-
-
-def cached(game: Game, size: int = 4096) -> Callable[[State], tuple[Command, ...] | None]:
-    """`shortest` for one game, remembering the last `size` states. Safe to share between threads."""
-
-    @lru_cache(maxsize=size)
-    def remembered(state: State) -> tuple[Command, ...] | None:
-        return shortest(game, state)
-
-    return remembered
 
 
 def shortest(game: Game, state: State) -> tuple[Command, ...] | None:

@@ -7,9 +7,9 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from rfenvs.envs.alfworld.engine import State
 from rfenvs.envs.alfworld.game import TASK_TYPES, Game, Goal, members
 from rfenvs.envs.alfworld.lookup import lookup
+from rfenvs.envs.alfworld.rules import State, lamp_lit_here, treated
 
 PICK, LOOK, CLEAN, HEAT, COOL, TWO = TASK_TYPES
 STALLED = 6
@@ -25,31 +25,30 @@ class Condition(NamedTuple):
 
 
 def conditions(game: Game, state: State) -> tuple[Condition, ...]:
-    """The parts of the goal, each met or not; `engine.goal_conditions` counts them."""
+    """The parts of the goal in our own reading, each met or not; all are met exactly where the game is won.
+
+    * pick_and_place: an object held or in place; one in place.
+    * look_at_obj_in_light: an object held; a lamp that was used, at the agent's location.
+    * clean, heat, cool: an object held or in place; one in that state; one in that state in place.
+    * pick_two: one object held or in place; one in place; a second held or in the same place; both in the same place.
+    """
+    return tuple(map(Condition, _names(game.goal), _met(game, state)))
+
+
+def _met(game: Game, state: State) -> tuple[bool, ...]:
     find, type = lookup(game), game.task_type
-    names = _names(game.goal)
     held = find.targets & 1 << state.hand if state.hand >= 0 else 0
     if type == LOOK:
-        lit = find.lamps & state.used
-        return _pair(names, (bool(held), any(state.contents[r] & lit for r in find.here[state.location])))
+        return bool(held), lamp_lit_here(game, state)
     placed = [bits for r in find.places if (bits := state.contents[r] & find.targets)]
     touched = bool(held or placed)
     if type == PICK:
-        return _pair(names, (touched, bool(placed)))
+        return touched, bool(placed)
     if type == TWO:
         both = any(bits & (bits - 1) for bits in placed)
-        return _pair(names, (touched, bool(placed), both or any(held & ~bits for bits in placed), both))
-    if type == CLEAN:
-        done = game.cleanable & state.clean
-    elif type == HEAT:
-        done = game.heatable & state.hot
-    else:
-        done = game.coolable & state.cool
-    return _pair(names, (touched, bool(find.targets & done), any(bits & done for bits in placed)))
-
-
-def _pair(names: tuple[str, ...], met: tuple[bool, ...]) -> tuple[Condition, ...]:
-    return tuple(map(Condition, names, met))
+        return touched, bool(placed), both or any(held & ~bits for bits in placed), both
+    done = treated(game, state)
+    return touched, bool(find.targets & done), any(bits & done for bits in placed)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -76,22 +75,10 @@ def targets(game: Game, state: State) -> list[tuple[str, str]]:
     return found
 
 
-def state_key(state: State, first: State) -> str:
-    """A hash of 24 hexadecimal digits by which states of one game can be compared.
-
-    Args:
-        state: Any state of the game.
-        first: The game's first one: only what differs from it is hashed, which is quick.
-    """
-    text = repr(
-        [
-            [(i, now) for i, (now, then) in enumerate(zip(part, other, strict=True)) if now != then]
-            if isinstance(part, tuple) and isinstance(other, tuple)
-            else part
-            for part, other in zip(state, first, strict=True)
-        ]
-    )
-    return hashlib.blake2b(text.encode("ascii"), digest_size=12).hexdigest()
+@functools.lru_cache(maxsize=4096)
+def state_key(state: State) -> str:
+    """A hash of 24 hexadecimal digits by which states of one game can be compared."""
+    return hashlib.blake2b(repr(tuple(state)).encode("ascii"), digest_size=12).hexdigest()
 
 
 @dataclass(slots=True)

@@ -133,7 +133,8 @@ def _form(text: str, dialect: Dialect) -> tuple[engine.Kind, dict[str, str]] | R
     quoted = clip(text, _QUOTED)
     if form := by_verb.get(verb):
         return Reason("malformed_command", f'"{quoted}" has not the form "{form}".', {"try": form})
-    known = _SYNONYMS.get(verb) or next(iter(difflib.get_close_matches(verb[:20], by_verb, 1, 0.6)), None)
+    alike = [word for word in by_verb if word[0] == verb[0]]
+    known = _SYNONYMS.get(verb) or next(iter(difflib.get_close_matches(verb[:20], alike, 1, 0.6)), None)
     if known:
         form = by_verb[known]
         return Reason("unknown_command", f'There is no command "{quoted}"; say "{form}".', {"try": form})

@@ -5,7 +5,7 @@ States are values: an effect is a new state, and the old one stays as it was.
 
 from __future__ import annotations
 
-from typing import Final, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from rfenvs.envs.alfworld.game import TASK_TYPES, Game, members
 from rfenvs.envs.alfworld.lookup import lookup
@@ -26,11 +26,6 @@ Kind = Literal[
     "look",
     "help",
 ]
-
-KINDS: Final[tuple[Kind, ...]] = (
-    "go", "open", "close", "take", "move", "clean", "heat", "cool", "use", "slice", "examine", "inventory", "look",
-    "help",
-)  # fmt: skip
 
 
 class Command(NamedTuple):
@@ -92,15 +87,6 @@ def start(game: Game) -> State:
 def accessible(game: Game, state: State, receptacle: int) -> bool:
     """Whether one could reach into a receptacle: it is open, or has no door."""
     return bool((~game.openable | state.opened) >> receptacle & 1)
-
-
-def visible(game: Game, state: State) -> int:
-    """Mask of the objects that the agent could see now: held, or in or on an accessible receptacle where it stands."""
-    bits = 1 << state.hand if state.hand >= 0 else 0
-    for r in lookup(game).here[state.location]:
-        if accessible(game, state, r):
-            bits |= state.contents[r]
-    return bits
 
 
 def in_reach_of_knife(game: Game, state: State) -> int:
@@ -224,35 +210,10 @@ def won(game: Game, state: State) -> bool:
     find = lookup(game)
     task_type = game.goal.task_type
     if task_type == TASK_TYPES[1]:
-        return state.hand >= 0 and bool(find.targets >> state.hand & 1) and _lamp_lit_here(game, state)
+        return state.hand >= 0 and bool(find.targets >> state.hand & 1) and lamp_lit_here(game, state)
     targets = find.targets & treated(game, state)
     need = 2 if task_type == TASK_TYPES[5] else 1
     return any((state.contents[r] & targets).bit_count() >= need for r in find.places)
-
-
-def goal_conditions(game: Game, state: State) -> tuple[int, int]:
-    """(met, total) of the goal's parts, in our own reading; met equals total exactly if the game is won.
-
-    * pick_and_place: an object held or in place; one in place.
-    * look_at_obj_in_light: an object held; a lamp that was used, at the agent's location.
-    * clean, heat, cool: an object held or in place; one in that state; one in that state in place.
-    * pick_two: one object held or in place; one in place; a second held or in the same place; both in the same place.
-    """
-    find = lookup(game)
-    task_type = game.goal.task_type
-    held = find.targets & 1 << state.hand if state.hand >= 0 else 0
-    if task_type == TASK_TYPES[1]:
-        return bool(held) + _lamp_lit_here(game, state), 2
-    placed = [state.contents[r] & find.targets for r in find.places]
-    touched = bool(held) or any(placed)
-    if task_type == TASK_TYPES[5]:
-        most = max((bits.bit_count() for bits in placed), default=0)
-        second = most >= 2 or any(bits and held & ~bits for bits in placed)
-        return touched + (most >= 1) + second + (most >= 2), 4
-    in_place = won(game, state)
-    if task_type == TASK_TYPES[0]:
-        return touched + in_place, 2
-    return touched + bool(find.targets & treated(game, state)) + in_place, 3
 
 
 def treated(game: Game, state: State) -> int:
@@ -267,7 +228,8 @@ def treated(game: Game, state: State) -> int:
     return -1
 
 
-def _lamp_lit_here(game: Game, state: State) -> bool:
+def lamp_lit_here(game: Game, state: State) -> bool:
+    """Whether a lamp of the goal that was used is where the agent stands."""
     find = lookup(game)
     lit = find.lamps & state.used
     return bool(lit) and any(state.contents[r] & lit for r in find.here[state.location])

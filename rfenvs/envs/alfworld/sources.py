@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import copy
 import functools
 import os
 from pathlib import Path
@@ -48,14 +47,14 @@ def task_types(names: str) -> tuple[TaskType, ...]:
     ('pick_and_place_simple', 'pick_two_obj_and_place')
 
     Raises:
-        ValueError: There is no such type.
+        ValueError: There is no such type, or it is not a str.
     """
     if names == "all":
         return TASK_TYPES
-    wanted = {_SHORT.get(name.strip(), name.strip()) for name in names.split(",")}
-    for name in wanted - set(TASK_TYPES):
+    wanted = {_SHORT.get(name.strip(), name.strip()) for name in names.split(",")} if isinstance(names, str) else set()
+    if not wanted or wanted - set(TASK_TYPES):
         known = ", ".join(f"{short} ({full})" for short, full in _SHORT.items())
-        raise ValueError(f"task_type={name!r}: use 'all', or names of {known}.")
+        raise ValueError(f"task_type={names!r}: use 'all', or names with commas of {known}.")
     return tuple(name for name in TASK_TYPES if name in wanted)
 
 
@@ -99,7 +98,7 @@ class Official:
     """Games of a folder or file in one of the layouts of `files`; those without a split are in every split.
 
     Raises:
-        DataError: There is none of this split and these types.
+        DataError: There is none of this split and these types, or two have the same id.
     """
 
     source = "file"
@@ -110,14 +109,17 @@ class Official:
         if not self._rows:
             has = ", ".join(sorted({row.split for row in rows}))
             raise DataError(f"{path}: no games of split {split!r} among {len(rows)}; it has {has}.")
-        self._indices = {row.id: index for index, row in enumerate(self._rows)}
+        self._indices: dict[str, int] = {}
+        for index, row in enumerate(self._rows):
+            if self._indices.setdefault(row.id, index) != index:
+                raise DataError(f"{path}: two games of split {split!r} have the id {row.id!r}; leave one out.")
         self.revision = f"file:{digest([row.id for row in self._rows])}"
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: int) -> Game:
-        return _parsed(self._rows[index])
+        return self._rows[index].game()
 
     def id(self, index: int) -> str:
         """The id of a game, without reading the game."""
@@ -128,14 +130,10 @@ class Official:
         return self._indices[id]
 
 
-@functools.lru_cache(maxsize=512)
-def _parsed(row: files.GameRow) -> Game:
-    """A row keeps its game for ever, some 0.1 MB each when played; its copy is dropped with the game."""
-    return copy.copy(row).game()
-
-
 def games(data: str | None, split: str, types: tuple[TaskType, ...], difficulty: Difficulty) -> Games:
-    """The games that the arguments of the environment ask for. Files are looked at once a process.
+    """The games that the arguments of the environment ask for.
+
+    A folder is looked at once a process, a file again when it has changed.
 
     Raises:
         FileNotFoundError: The path, or every place where official games are looked for, is empty.
@@ -143,12 +141,16 @@ def games(data: str | None, split: str, types: tuple[TaskType, ...], difficulty:
     """
     if data is None or data == GENERATED:
         return _generator(cast(Split, split), types, difficulty)
-    path = official_folder() if data == OFFICIAL else Path(data)
-    return _read(path, split, types)
+    path = (official_folder() if data == OFFICIAL else Path(data)).resolve()
+    return _read(path, path.stat().st_mtime_ns if path.is_file() else 0, split, types)
 
 
 _generator = functools.lru_cache(maxsize=64)(Generated)
-_read = functools.lru_cache(maxsize=64)(Official)
+
+
+@functools.lru_cache(maxsize=64)
+def _read(path: Path, mtime_ns: int, split: str, types: tuple[TaskType, ...]) -> Official:
+    return Official(path, split, types)
 
 
 def official_folder() -> Path:
