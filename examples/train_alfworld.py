@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--difficulty", default="medium", choices=["easy", "medium", "hard"], help="of our own games")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--tasks", type=int, default=16, help="games a step, one attempt at each")
+    parser.add_argument("--eval-tasks", type=int, default=64, help="games of the evaluation, in unseen rooms")
     parser.add_argument("--lora-rank", type=int, default=64, help="0 trains all weights")
     parser.add_argument("--run-dir", default="runs/alfworld")
     known = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
         batch={"tasks": known.tasks, "attempts": 1},
         sampling={"temperature": 1.0, "max_tokens": 64},
         optim={"lr": 1e-5},
-        eval={"split": "valid_unseen", "tasks": 64, "attempts": 1, "temperature": 0.4, "every": 50},
+        eval={"split": "valid_unseen", "tasks": known.eval_tasks, "attempts": 1, "temperature": 0.4, "every": 50},
     )
     print(run.summary["held_out"])
 
