@@ -8,6 +8,7 @@ Importing this package is light; torch is loaded when something is trained.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from agents import recipes
@@ -26,7 +27,7 @@ def train(
     *,
     env: str | None = None,
     env_kwargs: dict[str, Any] | None = None,
-    model: str | None = None,
+    model: str | Mapping[str, Any] | None = None,
     **overrides: Any,
 ) -> Run:
     """Train ``model`` on ``env`` with ``recipe``; the same as ``rfenvs train``.
@@ -36,7 +37,8 @@ def train(
             (`recipes.get` gives the class of a name; called, it takes the method's settings).
         env: a registered Gymnasium id; default ``rfenvs/ToolCall-v0``.
         env_kwargs: arguments of the environment.
-        model: a Hugging Face directory or hub id, or ``smollm2-135m``, the default.
+        model: a Hugging Face directory or hub id, or ``smollm2-135m``, the default; or
+            `agents.config.ModelSettings` as a mapping.
         overrides: settings of `agents.config.TrainConfig`, nested ones as mappings: ``optim={"lr": 2e-5}``.
 
     Raises:
@@ -51,7 +53,7 @@ def train(
     if env_kwargs is not None:
         settings = merged(settings, {"env": {"kwargs": env_kwargs}})
     if model is not None:
-        settings["model"] = {"name": model}
+        settings["model"] = {"name": model} if isinstance(model, str) else dict(model)
     settings = merged(settings, overrides)
     if isinstance(recipe, type):
         recipe = recipe()

@@ -155,6 +155,8 @@ class ALFWorldEnv(TextEnv):
             `heat`, `cool`, `two`.
         dialect: `"alfworld-0.4"` says "move", `"alfworld-0.3"` "put", as alfworld did before 0.4.0; both take both.
         difficulty: Of generated games: `"easy"`, `"medium"` or `"hard"`.
+        instructions: Whether the prompt begins with how to act and the forms of commands; without, it is the official
+            text alone, for a system prompt of one's own or a policy that knows the game.
         admissible: Whether observations list the commands that do something.
         expert: Whether `info` holds the expert's plan.
         feedback: `"teacher"`, or `"policy"` to show items of level 0 in the observation.
@@ -178,6 +180,7 @@ class ALFWorldEnv(TextEnv):
         task_type: str = "all",
         dialect: Dialect = "alfworld-0.4",
         difficulty: Difficulty = "medium",
+        instructions: bool = True,
         admissible: bool = False,
         expert: bool = False,
         feedback: Literal["teacher", "policy"] = "teacher",
@@ -193,6 +196,7 @@ class ALFWorldEnv(TextEnv):
         self.task_types = task_types(task_type)
         self.dialect: Dialect = dialect
         self.difficulty: Difficulty = difficulty
+        self.instructions = instructions
         self.admissible = admissible
         self.expert = expert
         self._to: Visibility = "policy" if feedback == "policy" else "teacher"
@@ -211,7 +215,9 @@ class ALFWorldEnv(TextEnv):
         game = source[index]
         state = engine.start(game)
         listed = ", ".join(forms(self.dialect))
-        prompt = f"{_INSTRUCTIONS.format(forms=listed)}\n\n{engine.intro(game, state)}"
+        prompt = engine.intro(game, state)
+        if self.instructions:
+            prompt = f"{_INSTRUCTIONS.format(forms=listed)}\n\n{prompt}"
         return Task(
             id=source.id(index),
             prompt=prompt + self._listed(engine.admissible(game, state, self.dialect)),
