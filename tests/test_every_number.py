@@ -12,7 +12,7 @@ import functools
 import corridor
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from models import tiny_model
 from templates import FAMILIES
@@ -64,7 +64,7 @@ def of(action: list[int], logits: torch.Tensor) -> torch.Tensor:
     return logits.log_softmax(-1).gather(-1, torch.tensor(action)[:, None])[:, 0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, phases=set(Phase) - {Phase.shrink, Phase.explain})  # all are small
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     thinking=st.sampled_from(["keep", "template", "tool_cycle"]),
