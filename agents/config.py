@@ -56,8 +56,11 @@ class ModelSettings(_Settings):
     gradient_checkpointing: bool = Field(False, description="recompute activations: less memory, a third more time")
     pack_tokens: int = Field(2048, ge=16, description="tokens of one scoring forward pass")
     sample_rows: int = Field(256, ge=1, description="sequences sampled at a time; their cache must fit the memory")
-    reuse_tokens: int = Field(
-        0, ge=0, description="tokens whose keys and values are kept from turn to turn; 0 forwards histories again"
+    reuse_tokens: int | None = Field(
+        None,
+        ge=0,
+        description="tokens whose keys and values are kept from turn to turn; none: as many as take 1 GiB; "
+        "0 forwards histories again",
     )
     layout: Literal["tree", "padded"] = Field(
         "tree", description="tree: shared prefixes once; padded: a row a sequence"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium
+from gymnasium.envs.registration import load_env_creator
 
 import rfenvs
 from agents.chat import Chat
@@ -18,6 +21,8 @@ from agents.history import History, RolloutSettings, resolve
 from agents.trajectory import STATE_KEYS, Group, Message, Trajectory, Turn
 from sandboxes import SandboxUnavailable
 
+_log = logging.getLogger(__name__)
+
 Expert = Callable[[list[list[int]], int], list[Completion]]
 """From prompts and a seed to one completion of each, by another model than the policy."""
 
@@ -25,11 +30,13 @@ Expert = Callable[[list[list[int]], int], list[Completion]]
 class Environments:
     """A pool of equal environments, one for each episode that runs at once.
 
-    Built from a Gymnasium id and keyword arguments; ``workers`` threads step them (1: in this thread).
+    Built from a Gymnasium id and keyword arguments; ``workers`` threads step them (1: in this thread). Where the id
+    takes no ``split``, every task of every split is a seed.
     """
 
     def __init__(self, id: str, split: str, kwargs: dict[str, Any] | None = None, workers: int = 1) -> None:
         self.id, self.split, self.kwargs = id, split, dict(kwargs or {})
+        self._made_with = {"split": split, **self.kwargs} if _takes_split(id) else self.kwargs
         self._pool: list[gymnasium.Env[str, str]] = []
         self._threads = ThreadPoolExecutor(workers) if workers > 1 else None
         self.take(1)
@@ -37,19 +44,30 @@ class Environments:
     def take(self, n: int) -> list[gymnasium.Env[str, str]]:
         """``n`` environments; each may be in the middle of somebody's earlier episode."""
         while len(self._pool) < n:
-            try:
-                env = gymnasium.make(self.id, split=self.split, **self.kwargs)
-                if not self._pool:
-                    env.reset(seed=0)  # data that are missing, or no isolation: better said before a model is loaded
-                self._pool.append(env)
-            except gymnasium.error.Error as error:
-                known = ", ".join(rfenvs.list_ids())
-                raise SetupError(f"env.id={self.id!r}: {error} rfenvs has {known}.") from error
-            except SandboxUnavailable as error:
-                raise SetupError(f"env.id={self.id!r}: {error}") from error
-            except (TypeError, ValueError, FileNotFoundError) as error:
-                raise SetupError(f"env.kwargs={self.kwargs} with split={self.split!r}: {error}") from error
+            self._pool.append(self._make(try_it=not self._pool))
         return self._pool[:n]
+
+    def _make(self, try_it: bool) -> gymnasium.Env[str, str]:
+        try:
+            env = gymnasium.make(self.id, **self._made_with)
+            if try_it:
+                env.reset(seed=0)  # data that are missing, or no isolation: better said before a model is loaded
+            return env
+        except gymnasium.error.Error as error:
+            known = ", ".join(rfenvs.list_ids())
+            raise SetupError(f"env.id={self.id!r}: {error} rfenvs has {known}.") from error
+        except SandboxUnavailable as error:
+            raise SetupError(f"env.id={self.id!r}: {error}") from error
+        except (TypeError, ValueError, FileNotFoundError) as error:
+            raise SetupError(f"env.kwargs={self.kwargs} with split={self.split!r}: {error}") from error
+
+    def replace(self, broken: gymnasium.Env[str, str]) -> None:
+        """Put a fresh environment in the place of one that raised."""
+        try:
+            broken.close()
+        except Exception:  # it is broken, and nothing else is known of it
+            _log.exception("Closing a failed environment failed")
+        self._pool = [self._make(try_it=False) if env is broken else env for env in self._pool]
 
     def num_tasks(self) -> int:
         """Tasks of this split; environments without a task list are taken as unlimited."""
@@ -88,6 +106,17 @@ class Environments:
         self._pool.clear()
 
 
+def _takes_split(id: str) -> bool:
+    """Whether an environment has splits: ours do, those of other authors may."""
+    try:
+        entry: Any = gymnasium.spec(id).entry_point
+        creator = load_env_creator(entry) if isinstance(entry, str) else entry
+        parameters = inspect.signature(creator).parameters.values()
+    except (gymnasium.error.Error, ImportError, AttributeError, TypeError, ValueError):
+        return True  # `gymnasium.make` knows better what is wrong
+    return any(p.name == "split" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
 def task_order(num_tasks: int, seed: int, start: int, count: int) -> list[int]:
     """Task indices ``start`` to ``start + count`` of an endless, seeded order.
 
@@ -110,7 +139,8 @@ class Drive:
     """Who acts at each turn, and how far episodes go: the states that a method trains on.
 
     The expert is the environment's planner (``info["expert_action"]``), or ``expert``, a model. Its turns are part of
-    the history that the policy sees. Where the planner finds no way on, the policy acts, unadvised.
+    the history that the policy sees. Where the planner finds no way on, or the prompt leaves the model no room, the
+    policy acts, unadvised.
 
     Raises:
         SetupError: A number is out of range.
@@ -151,6 +181,8 @@ class _Episode:
     """The expert's commands that are still to be replayed."""
     trajectory: Trajectory = field(default_factory=lambda: Trajectory([]))
     running: bool = True
+    error: Exception | None = None
+    """What the environment raised."""
 
     def cut(self, reason: str) -> None:
         """End the episode from outside: it is scored as it stands."""
@@ -183,7 +215,8 @@ def rollout(
 
     An episode that the environment would continue is cut, and keeps what it earned, where its prompt leaves no room for
     an action (stop reason ``context_overflow``), at ``settings.turns`` (``rollout_turns``), and at
-    ``drive.student_turns`` (``curriculum``). Where even the first prompt leaves no room, it is not scored.
+    ``drive.student_turns`` (``curriculum``). Where even the first prompt leaves no room, it is not scored; nor is one
+    whose environment raises (``env_error``).
 
     Equal arguments and equal weights give equal groups. An episode's actions also depend on which others run beside it:
     the engine draws for all of them in turn.
@@ -191,6 +224,7 @@ def rollout(
     Raises:
         SetupError: ``drive`` needs an expert that the environment does not have, or ``settings.thinking`` is "auto" and
             the chat template rewrites earlier turns.
+        Exception: What the environment raised: in every episode, or one that it says is not to be caught.
     """
     drive, settings = drive or Drive(), settings or RolloutSettings()
     envs = environments.take(len(tasks) * attempts)
@@ -226,6 +260,11 @@ def rollout(
         moves = _moves(generate, chat, running, drive, sampling, seed, turn)
         environments.map(lambda e, move: _act(chat, e, move), running, moves)
         turn += 1
+    failed = [e for e in episodes if e.error]
+    for episode in failed:
+        environments.replace(episode.env)
+    if failed and len(failed) == len(episodes) and failed[0].error:
+        raise failed[0].error
     return [
         Group(episodes[k].task, [e.trajectory for e in episodes[k : k + attempts]])
         for k in range(0, len(episodes), attempts)
@@ -284,7 +323,7 @@ def _moves(
 def _expert_moves(
     chat: Chat, running: Sequence[_Episode], wanted: Sequence[bool], expert: Expert | None, seed: str
 ) -> list[_Move | None]:
-    """What the expert would do in each wanted episode; None also where the planner has nothing to say."""
+    """What the expert would do in each wanted episode; None also where it has nothing to say."""
     if expert is None:
         commands = [e.state.get("expert_action") if w else None for e, w in zip(running, wanted, strict=True)]
         return [None if command is None else _written(chat, command) for command in commands]
@@ -296,7 +335,8 @@ def _expert_moves(
             moves.append(None)
             continue
         answer = next(answers)
-        moves.append(_Move(replace(answer, logprobs=[]), chat.decode(answer.ids), "expert"))
+        move = _Move(replace(answer, logprobs=[]), chat.decode(answer.ids), "expert")
+        moves.append(move if answer.ids else None)
     return moves
 
 
@@ -313,7 +353,16 @@ def _act(chat: Chat, episode: _Episode, choice: tuple[_Move, str | None]) -> Non
     (move, advice), prompt = choice, episode.history.prompt
     ids, logprobs, finish = move.completion.ids, move.completion.logprobs, move.completion.finish_reason
     action = rfenvs.Action(move.text, token_ids=ids, logprobs=logprobs or None, finish_reason=finish)
-    observation, reward, terminated, truncated, info = episode.env.step(action)
+    try:
+        observation, reward, terminated, truncated, info = episode.env.step(action)
+    except (SandboxUnavailable, *getattr(episode.env.unwrapped, "propagates", ())):
+        raise
+    except Exception as error:  # one failed environment is data: its episode is dropped, the others go on
+        _log.exception("Task %s: the environment failed", episode.task["id"])
+        episode.error, episode.running = error, False
+        episode.trajectory.scored, episode.trajectory.truncated = False, True
+        episode.trajectory.stop_reason = "env_error"
+        return
     turn = Turn(
         prompt.ids,
         ids,
@@ -335,7 +384,7 @@ def _act(chat: Chat, episode: _Episode, choice: tuple[_Move, str | None]) -> Non
     episode.state = turn.after
     trajectory = episode.trajectory
     trajectory.turns.append(turn)
-    trajectory.scored = bool(info.get("scored", True))
+    trajectory.scored = trajectory.scored and bool(info.get("scored", True))
     if terminated or truncated:
         episode.running = False
         trajectory.truncated = bool(truncated and not terminated)

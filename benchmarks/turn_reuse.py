@@ -1,6 +1,7 @@
 """CPU seconds of sampling an episode's turns, with whole histories forwarded again and with their cache reused.
 
     python -m benchmarks.turn_reuse [--shape tiny|smollm2] [--episodes 8] [--turns 10] [--reply 60] [--tokens 20]
+                                   [--memory 1048576]
 
 Random weights of the given shape, one thread; histories grow by an action and a reply a turn, as in a rollout.
 """
@@ -58,13 +59,14 @@ def main() -> None:
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     for name, default in (("episodes", 8), ("turns", 10), ("reply", 60), ("tokens", 20), ("task", 200)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--memory", type=int, default=1 << 20, help="tokens that are kept")
     known = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     config = LlamaConfig(**SHAPES[known.shape], max_position_embeddings=8192, tie_word_embeddings=True)
     engine = HFEngine(LlamaForCausalLM(config), tokenizer())
     again = seconds(engine, known, None)
-    reused = seconds(engine, known, Memory(1 << 20))
+    reused = seconds(engine, known, Memory(known.memory))
     print(json.dumps({
         **vars(known), "again_s": round(sum(again), 2), "reused_s": round(sum(reused), 2),
         "ratio": round(sum(again) / sum(reused), 2), "last_turn_ratio": round(again[-1] / reused[-1], 2),

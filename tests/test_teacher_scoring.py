@@ -353,6 +353,24 @@ def test_a_teacher_answers_with_its_own_weights(engine, wider, kind):
     assert policy == [c.ids for c in engine.generate(prompts, sampling, 0)], "the policy was left changed"
 
 
+def test_a_teacher_answers_at_the_temperature_at_which_it_is_read(engine):
+    prompts = [[1, 40 + k] for k in range(8)]
+    said = Teacher(engine, TeacherSettings(kind="frozen", temperature=0.5)).generate(prompts, Sampling(max_tokens=4), 0)
+    sharp = engine.generate(prompts, Sampling(max_tokens=4, temperature=0.5), 0)
+    for a, b in zip(said, sharp, strict=True):
+        assert a.ids == b.ids
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+
+
+def test_one_model_named_twice_is_loaded_once(engine, tmp_path):
+    teacher = Teacher(engine, external(save_tiny(tmp_path / "one", seed=1)))
+    sharper = teacher.settings.model_copy(update={"temperature": 0.5})
+    assert Teacher(engine, sharper, beside=teacher).reader is teacher.reader
+    other = external(save_tiny(tmp_path / "two", seed=1))
+    assert Teacher(engine, other, beside=teacher).reader is not teacher.reader
+    assert Teacher(engine, other, beside=Teacher.live(engine)).reader is not engine
+
+
 def test_a_teacher_reads_no_more_than_both_can(engine, tmp_path):
     save_tiny(tmp_path, max_position_embeddings=128)
     assert Teacher(engine, external(tmp_path)).context_length == 128
@@ -365,8 +383,8 @@ def test_another_tokenizer_is_refused_by_the_token_that_differs(engine, tmp_path
     tokenizer.add_tokens(["<|tool|>"])
     tokenizer.save_pretrained(tmp_path)
     count = len(engine.tokenizer)
-    tiny_model(count + 1).save_pretrained(tmp_path)
-    with pytest.raises(SetupError, match=rf"recipe.teacher.model=.*'<\|tool\|>' is missing .* and {count} in"):
+    (tmp_path / "model.safetensors").unlink()  # told before any weights are loaded
+    with pytest.raises(SetupError, match=rf"recipe.teacher.model: .*'<\|tool\|>' is missing .* and {count} in"):
         Teacher(engine, external(tmp_path))
 
 

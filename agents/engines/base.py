@@ -43,7 +43,7 @@ class Engine(Protocol):
     context_length: int
 
     def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
-        """One completion of each prompt; equal prompts are forwarded once.
+        """One completion of each prompt, empty where that leaves no room; equal prompts are forwarded once.
 
         Equal arguments and weights give equal completions.
         """

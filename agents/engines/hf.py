@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 from agents.chat import Chat
 from agents.engines.base import Completion, Generate, Sampling
 from agents.engines.limits import UNLIMITED, tree_limit
-from agents.engines.reuse import Memory, is_plain, joined, row_of
+from agents.engines.reuse import Memory, fingerprint, is_plain, joined, row_of
 from agents.engines.tree import Rows, Sequences, Tree, common_prefix
 from agents.errors import SetupError
 from agents.losses.fused import Head
@@ -39,7 +40,8 @@ class HFEngine:
     that is longer takes a pass of its own. ``rows`` bounds the sequences decoded at once. ``layout`` is "tree"
     (prefixes shared) or "padded" (a row a path; for comparison, and in any case for sequences longer than
     ``tree_limit``, where a mask of ours would not say what the model attends to). ``template`` are variables of the
-    chat template. ``reuse`` bounds the tokens whose keys and values a `conversation` keeps from turn to turn.
+    chat template. ``reuse`` bounds the tokens whose keys and values a `conversation` keeps from turn to turn: 0 keeps
+    none, None as many as `agents.engines.reuse.DEFAULT_BYTES` hold.
     """
 
     def __init__(
@@ -51,7 +53,7 @@ class HFEngine:
         rows: int = 256,
         layout: str = "tree",
         template: Mapping[str, Any] | None = None,
-        reuse: int = 0,
+        reuse: int | None = None,
     ) -> None:
         self.model = model.eval()
         self.tokenizer = tokenizer
@@ -73,24 +75,17 @@ class HFEngine:
         cls, path: str, *, dtype: str = "auto", device: str = "auto", attention: str = "sdpa", **options: Any
     ) -> HFEngine:
         """Load a directory or hub id. ``dtype`` "auto" is float32 on CPU, bfloat16 on CUDA."""
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
 
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         if dtype == "auto":
             dtype = "bfloat16" if device.startswith("cuda") else "float32"
-        offline = Path(path).is_dir()
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=offline)
+        tokenizer = load_tokenizer(path)
+        with _explained(path):
             model = AutoModelForCausalLM.from_pretrained(
-                path, dtype=getattr(torch, dtype), attn_implementation=attention, local_files_only=offline
+                path, dtype=getattr(torch, dtype), attn_implementation=attention, local_files_only=Path(path).is_dir()
             )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise SetupError(
-                f"model={path!r} could not be loaded: {reason}. Give a local Hugging Face directory, a hub id "
-                "that this machine can reach, or 'smollm2-135m', which comes through the package index."
-            ) from error
         return cls(model.to(device), tokenizer, **options)
 
     # ---- the output head
@@ -257,15 +252,18 @@ class HFEngine:
 
     def conversation(self) -> Generate:
         """`generate`, for calls between which the weights stay: what one forwarded, later ones need not."""
-        return functools.partial(self.generate, memory=Memory(self.reuse)) if self.reuse else self.generate
+        return self.generate if self.reuse == 0 else functools.partial(self.generate, memory=Memory(self.reuse))
 
     @torch.no_grad()
     def generate(
         self, prompts: list[list[int]], sampling: Sampling, seed: int, memory: Memory | None = None
     ) -> list[Completion]:
         """See `Engine.generate`; ``memory`` is read and written."""
+        if memory is not None:
+            memory.belong_to(fingerprint(self.model))
         generator = torch.Generator(self.device).manual_seed(seed)
-        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), prompts[i]))
+        fitting = (i for i in range(len(prompts)) if len(prompts[i]) < self.context_length)
+        order = sorted(fitting, key=lambda i: (len(prompts[i]), prompts[i]))
         results: list[Completion] = [Completion([], [], "length")] * len(prompts)
         for k in range(0, len(order), self.rows):
             chosen = order[k : k + self.rows]
@@ -299,11 +297,17 @@ class HFEngine:
     def _known(self, prompts: list[list[int]], memory: Memory | None) -> tuple[Any, list[int], Tensor]:
         """A cache of what prompts begin with, how many tokens of each it holds, and its attention mask [B, W].
 
-        What all prompts share is forwarded once; where the memory holds more than that, it is taken from there.
+        What all prompts share is forwarded once. Where the memory holds more than that of some prompts, the others are
+        forwarded first, up to what all are to be forwarded now: no row is then padded to the length of a history.
         """
         shared = min(common_prefix(prompts[0], p) for p in prompts) if len(prompts) > 1 else 0
         shared = min(shared, min(map(len, prompts)) - 1)
-        if memory is not None and (rows := memory.take(prompts, least=shared * len(prompts))):
+        rows = memory.take(prompts, least=shared) if memory is not None else []
+        if width := max((len(p) - n for p, (n, _) in zip(prompts, rows, strict=False) if n), default=0):
+            if new := [i for i, (n, _) in enumerate(rows) if not n and len(prompts[i]) > width]:
+                cache, mask, *_ = self._prefill([prompts[i][:-width] for i in new])
+                for row, i in enumerate(new):
+                    rows[i] = len(prompts[i]) - width, row_of(cache, row, mask[row])
             cache, mask = joined(rows)
             return cache, [n for n, _ in rows], mask
         mask = torch.ones(len(prompts), shared, dtype=torch.long, device=self.device)
@@ -325,7 +329,7 @@ class HFEngine:
             mask, position, logits = mask[rows], position[rows], logits[rows]
         done = [Completion([], [], "length") for _ in prompts]
         active = list(range(len(done)))
-        budgets = [max(0, min(sampling.max_tokens, self.context_length - len(p))) for p in prompts]
+        budgets = [min(sampling.max_tokens, self.context_length - len(p)) for p in prompts]
         remembers = memory is not None and is_plain(cache)
         for step in range(max(budgets)):
             ids, logprobs = _draw(logits, sampling, generator)
@@ -358,6 +362,26 @@ class HFEngine:
             )
             logits, position = output.logits[:, -1].float(), position + 1
         return done
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a directory or hub id; raises `SetupError` where there is none."""
+    from transformers import AutoTokenizer
+
+    with _explained(path):
+        return AutoTokenizer.from_pretrained(path, local_files_only=Path(path).is_dir())
+
+
+@contextmanager
+def _explained(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SetupError(
+            f"model={path!r} could not be loaded: {reason}. Give a local Hugging Face directory, a hub id "
+            "that this machine can reach, or 'smollm2-135m', which comes through the package index."
+        ) from error
 
 
 def _draw(logits: Tensor, sampling: Sampling, generator: torch.Generator) -> tuple[Tensor, Tensor]:

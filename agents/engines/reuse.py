@@ -1,7 +1,8 @@
 """Keys and values of conversations that go on: what was forwarded at one turn is not forwarded again at the next.
 
 Rows are found by their exact ids, so that nothing is ever taken for something else. They are those of one set of
-weights: a `Memory` lives as long as a rollout, in which nothing is trained.
+weights: a `Memory` lives as long as a rollout, in which nothing is trained, and forgets everything where other weights
+ask it all the same.
 """
 
 from __future__ import annotations
@@ -18,20 +19,35 @@ Layers = list[tuple[Tensor, Tensor]]
 """Keys and values [heads, tokens, size] of one row, layer by layer."""
 
 
+DEFAULT_BYTES = 1 << 30
+"""What a `Memory` may take where nobody says how many tokens: a fraction of what training takes anyway."""
+
+
 class Memory:
     """Rows of earlier calls; where there are too many, those that were put longest ago are forgotten.
 
     Args:
-        tokens: Most tokens that are remembered, over all rows.
+        limit: Most tokens that are remembered, over all rows; None: as many as fit into `DEFAULT_BYTES`.
     """
 
-    def __init__(self, tokens: int) -> None:
-        self.limit, self.tokens = tokens, 0
+    def __init__(self, limit: int | None = None) -> None:
+        self.limit, self.tokens = limit, 0
         self._rows: OrderedDict[bytes, Layers] = OrderedDict()
+        self._weights = b""
+
+    def belong_to(self, weights: bytes) -> None:
+        """Forget everything if it was made by weights of another `fingerprint`."""
+        if weights != self._weights:
+            self._rows.clear()
+            self._weights, self.tokens = weights, 0
 
     def put(self, ids: Sequence[int], layers: Layers) -> None:
-        """Remember a row of ``ids``."""
+        """Remember a row of ``ids``; one that is longer than all that may be remembered is not."""
+        if self.limit is None:
+            self.limit = DEFAULT_BYTES * len(ids) // sum(keys.nbytes + values.nbytes for keys, values in layers)
         self._forget(_key(ids))
+        if len(ids) > self.limit:
+            return
         self._rows[_key(ids)] = layers
         self.tokens += len(ids)
         while self.tokens > self.limit:
@@ -40,16 +56,14 @@ class Memory:
     def take(self, prompts: Sequence[Sequence[int]], least: int) -> list[tuple[int, Layers]]:
         """For each prompt the longest row that it begins with, shorter than itself, and that row's length; or (0, []).
 
-        What is taken is remembered no longer. Nothing is taken where it would be no more than ``least`` tokens in all.
+        What is taken is remembered no longer. Rows of at most ``least`` tokens are left.
         """
-        lengths = sorted({len(key) for key in self._rows}, reverse=True)
+        lengths = sorted({n for key in self._rows if (n := len(key)) > least * _WIDTH}, reverse=True)
         found = []
         for prompt in prompts:
             key = _key(prompt)
             begins = (key[:n] for n in lengths if n < len(key))
             found.append(next((begin for begin in begins if begin in self._rows), b""))
-        if sum(map(len, found)) <= least * _WIDTH:
-            return []
         rows = [(len(key) // _WIDTH, self._rows.get(key, [])) for key in found]
         for key in found:
             self._forget(key)
@@ -65,6 +79,12 @@ _WIDTH = array("q").itemsize
 
 def _key(ids: Sequence[int]) -> bytes:
     return array("q", ids).tobytes()
+
+
+def fingerprint(model: torch.nn.Module) -> bytes:
+    """Some numbers of each weight: an optimiser's step changes them all, and torch does not count every such change."""
+    some = [p.detach().reshape(-1)[:: 1 + p.numel() // 16].cpu().double() for p in model.parameters()]
+    return torch.cat(some).numpy().tobytes()
 
 
 def is_plain(cache: Any) -> bool:

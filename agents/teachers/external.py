@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch.nn import Parameter
 
-from agents.engines.hf import HFEngine
+from agents.engines.hf import HFEngine, load_tokenizer
 from agents.errors import SetupError
 from agents.models import resolve
 
 
-def load_external(engine: HFEngine, model: str, *, dtype: str = "auto", device: str = "auto") -> HFEngine:
+def load_external(engine: HFEngine, model: str, dtype: str = "auto", device: str = "auto") -> HFEngine:
     """The model of a directory or hub id, to teach the policy of ``engine`` on the policy's own ids.
 
     Raises `SetupError` where it cannot be loaded, where a token has another id in its tokenizer than in the
@@ -18,8 +18,16 @@ def load_external(engine: HFEngine, model: str, *, dtype: str = "auto", device: 
     Which tokens a tokenizer calls end, beginning or padding may differ: nothing that is scored depends on it.
     """
     try:
+        path = resolve(model)
+        ours, theirs = engine.tokenizer.get_vocab(), load_tokenizer(path).get_vocab()
+        if ours != theirs:  # said before gigabytes are loaded
+            raise SetupError(
+                f"{model!r} has another tokenizer than the policy: {_difference(ours, theirs)}."
+                " A teacher scores the policy's own ids, so every token must have the same id in both; take a teacher "
+                "of the policy's model family"
+            )
         reader = HFEngine.load(
-            resolve(model),
+            path,
             dtype=dtype,
             device=str(engine.device) if device == "auto" else device,
             budget=engine.budget,
@@ -28,13 +36,6 @@ def load_external(engine: HFEngine, model: str, *, dtype: str = "auto", device: 
         )
     except SetupError as error:
         raise SetupError(f"recipe.teacher.model: {error}") from error
-    ours, theirs = engine.tokenizer.get_vocab(), reader.tokenizer.get_vocab()
-    if ours != theirs:
-        raise SetupError(
-            f"recipe.teacher.model={model!r} has another tokenizer than the policy: {_difference(ours, theirs)}."
-            " A teacher scores the policy's own ids, so every token must have the same id in both; take a teacher of "
-            "the policy's model family"
-        )
     size, found = len(engine.head().weight), len(reader.head().weight)
     if found < size:
         raise SetupError(

@@ -59,6 +59,11 @@ class TeacherSettings(BaseModel):
     )
     device: str = Field("auto", description="kind=external: auto is the policy's device")
 
+    @property
+    def source(self) -> tuple[str, str, str]:
+        """Which external model: its name, dtype and device."""
+        return self.model, self.dtype, self.device
+
     @model_validator(mode="after")
     def _complete(self) -> TeacherSettings:
         if self.kind == "external" and not self.model:
@@ -76,16 +81,20 @@ class TeacherSettings(BaseModel):
 
 
 class Teacher:
-    """The teacher's weights, and its logits for given ids. An external model is loaded here, once."""
+    """The teacher's weights, and its logits for given ids.
 
-    def __init__(self, engine: HFEngine, settings: TeacherSettings) -> None:
+    An external model is loaded here, unless it is that of ``beside``.
+    """
+
+    def __init__(self, engine: HFEngine, settings: TeacherSettings, beside: Teacher | None = None) -> None:
         self.settings = settings
         self.engine = engine
         """The policy's."""
         self.reader = engine
         """What reads and answers as the teacher: another engine, or the policy's with the teacher's weights."""
         if settings.kind == "external":
-            self.reader = load_external(engine, settings.model, dtype=settings.dtype, device=settings.device)
+            shared = beside is not None and beside.settings.source == settings.source
+            self.reader = beside.reader if beside and shared else load_external(engine, *settings.source)
         self.context_length = min(engine.context_length, self.reader.context_length)
         """Tokens that both can read."""
         self.shadow: dict[str, Tensor] = {}
@@ -131,7 +140,11 @@ class Teacher:
         return hidden, Head(head.weight.detach(), bias, head.scale, head.softcap)
 
     def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
-        """The teacher's own answers, as `Engine.generate` gives them; a trust region answers as its reference."""
+        """The teacher's own answers, as `Engine.generate` gives them; a trust region answers as its reference.
+
+        They are drawn from what `logits` reads: at its own temperature beside the sampling temperature.
+        """
+        sampling = sampling.model_copy(update={"temperature": sampling.temperature * self.settings.temperature})
         with self.weights():
             return self.reader.generate(prompts, sampling, seed)
 

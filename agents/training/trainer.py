@@ -80,7 +80,7 @@ class Trainer:
         recipe = config.recipe
         self.teacher = Teacher(self.engine, recipe.teacher) if isinstance(recipe, TaughtRecipe) else None
         settings = recipe.expert()
-        self.expert = Teacher(self.engine, settings) if settings else None
+        self.expert = Teacher(self.engine, settings, beside=self.teacher) if settings else None
         if config.save_every:
             checkpoints.require_space(
                 self.directory / "checkpoints", checkpoints.state_bytes(self.learner, self.teacher)
