@@ -9,6 +9,7 @@ actions, teach it on the turns that the rule judge calls bad.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 
@@ -21,7 +22,7 @@ from agents.small import build_small, expert_dialogues, imitate
 from agents.teachers.contexts import Context
 from agents.teachers.teacher import TeacherSettings
 
-GAMES = {"difficulty": "easy", "max_turns": 12, "instructions": False, "expert": True}
+GAMES: dict[str, Any] = {"difficulty": "easy", "max_turns": 12, "instructions": False, "expert": True}
 
 
 def warm_start(directory: Path, episodes: int, steps: int) -> None:
