@@ -78,6 +78,7 @@ bench: $(BIN)/.peers
 	$(BIN)/python tests/docker_engine.py $(BIN)/python benchmarks/sandbox_docker.py
 	$(BIN)/python benchmarks/lcb_grading.py
 	$(BIN)/python benchmarks/learning.py
+	$(BIN)/python benchmarks/learning_household.py
 
 clean:
 	rm -rf $(VENV) $(ALFWORLD) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
