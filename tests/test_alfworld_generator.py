@@ -168,7 +168,9 @@ def test_every_room_suits_its_tasks(difficulty: Difficulty) -> None:
     for split in ("train", "valid_unseen"):
         for task_type in TASK_TYPES:
             for room in rooms(split, generator.KINDS[task_type]):  # type: ignore[arg-type]
-                generate(1, task_type=task_type, difficulty=difficulty, split=split, room=room.name)  # type: ignore[arg-type]
+                game = generate(1, task_type=task_type, difficulty=difficulty, split=split, room=room.name)  # type: ignore[arg-type]
+                assert (game.task_type, game.split) == (task_type, split)
+                assert f"-{room.name}/" in game.id
 
 
 def test_difficulty_is_size_doors_and_length() -> None:

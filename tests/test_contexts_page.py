@@ -23,5 +23,7 @@ def test_every_source_has_its_line(source):
 
 
 def test_the_commands_of_the_page_are_valid():
-    for value in re.findall(r"--recipe\.context\.sources '(.*?)'", PAGE.read_text()):
-        Context(**parse_overrides(["--sources", value]))
+    commands = re.findall(r"--recipe\.context\.sources '(.*?)'", PAGE.read_text())
+    assert commands
+    for value in commands:
+        assert Context(**parse_overrides(["--sources", value])).sources

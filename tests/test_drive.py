@@ -88,7 +88,9 @@ def test_the_coins_depend_on_seed_episode_and_turn_only():
 
 
 def test_expert_turns_are_history_to_the_policy():
-    for trajectory in (t for g in drive(Drive(expert_share=0.5)) for t in g.trajectories):
+    trajectories = [t for g in drive(Drive(expert_share=0.5)) for t in g.trajectories]
+    assert any(turn.source == "expert" for t in trajectories for turn in t.turns[:-1])
+    for trajectory in trajectories:
         chained(trajectory)
 
 

@@ -379,7 +379,8 @@ def test_impossible_settings_are_refused_by_name(settings: dict[str, Any], names
 
 @pytest.mark.parametrize("name", ["sod", "sdpo_grpo"])
 def test_distillation_alone_needs_no_group(name):
-    build({"recipe": {"name": name, "policy_weight": 0}, "batch": {"attempts": 1}})
+    config = build({"recipe": {"name": name, "policy_weight": 0}, "batch": {"attempts": 1}})
+    assert config.batch.attempts == 1
 
 
 # ---- whole runs
