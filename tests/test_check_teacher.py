@@ -23,7 +23,7 @@ SAMPLING = Sampling(max_tokens=8)
 def obedient(engine, monkeypatch):
     """The tiny engine scores; what it says is the answer in brackets where it is told one, else "go left"."""
 
-    def generate(prompts, sampling, seed):
+    def generate(prompts, sampling, seed, **_):
         said = []
         for prompt in prompts:
             newest = engine.chat.decode(prompt).rsplit("user\n", 1)[-1]

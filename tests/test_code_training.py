@@ -49,7 +49,9 @@ def recite(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def use(*answers: str) -> None:
         calls = iter(range(1 << 30))
 
-        def generate(self: HFEngine, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
+        def generate(
+            self: HFEngine, prompts: list[list[int]], sampling: Sampling, seed: int, **_: object
+        ) -> list[Completion]:
             chosen = [[*self.chat.plain(answers[next(calls) % len(answers)]), min(self.stop_ids)] for _ in prompts]
             return [Completion(ids, [-3.0] * len(ids), "stop") for ids in chosen]
 
