@@ -29,14 +29,14 @@ import torch
 import rfenvs  # noqa: F401  registers the ids
 from agents.config import build, merged
 from agents.credit.compare import table
-from agents.report.metrics import jsonable, read_jsonl
+from agents.report.metrics import read_jsonl
 from agents.small import build_small, expert_dialogues, imitate
 
 WARM = learning.RUNS / "household" / "warm"
 TEACHER = WARM.with_name("teacher")
 RESULTS = learning.DOCS / "learning_household.json"
 RATES = (1e-4, 3e-4, 1e-3)
-TUNING_STEPS, STEPS = 16, 32
+STEPS = 16
 GAMES: dict[str, Any] = {"difficulty": "easy", "max_turns": 12, "instructions": False, "expert": True}
 
 COMMON: dict[str, Any] = {
@@ -45,7 +45,7 @@ COMMON: dict[str, Any] = {
     "sampling": {"temperature": 1.0, "max_tokens": 16},
     "batch": {"tasks": 8, "attempts": 4},
     "optim": {"betas": [0.9, 0.99], "weight_decay": 0.0, "warmup_steps": 2, "steps_per_batch": 1},
-    "eval": {"tasks": 120, "attempts": 2, "temperature": 1.0},
+    "eval": {"tasks": 80, "attempts": 2, "temperature": 1.0},
     "save_every": 0,
     "save_final": False,
     "check_teacher": 0,
@@ -126,7 +126,7 @@ def tune(workers: int) -> None:
             f"household/tune/{slug(name)}-{rate:g}",
             merged(
                 settings(METHODS[name], rate, 100, "valid_seen"),
-                {"steps": TUNING_STEPS, "eval": {"tasks": 80, "attempts": 1, "every": TUNING_STEPS // 2}},
+                {"eval": {"tasks": 80, "attempts": 1, "every": STEPS // 2}},
             ),
         )
         for name in names
@@ -180,7 +180,7 @@ def judge() -> None:
     asked = settings(METHODS["sage_opd (rule)"], 1e-4, 7, "valid_unseen")
     judged = judges.judge(build(merged(asked, {"batch": {"tasks": 64, "attempts": 2}})))
     print(table(judged))
-    store("judges", {"table": table(judged), **{kind: jsonable(vars(one)) for kind, one in judged.items()}})
+    store("judges", {"table": table(judged)})
 
 
 def write() -> None:
