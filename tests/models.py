@@ -8,10 +8,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
+from agents.small import CHATML
+
 CORPUS = [
     'weather(city="Oslo") call(name="Anna") timer(minutes="12") buy(item="milk")',
     "Reply with one tool call. Tools: weather(city), call(name), timer(minutes), buy(item).",
