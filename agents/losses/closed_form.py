@@ -108,8 +108,8 @@ def on_support(
 ) -> tuple[Tensor, Tensor]:
     """`support_divergence` ``[C]`` and its gradient to the logits ``[C, V]``.
 
-    ``teacher``, ``ids``, ``kept``: ``[C, S]``, as there. The gradient to the log-probabilities of the support is autograd's, on ``[C, S + 1]``; from there to the
-    logits, ``dD/dz = scatter(g) - p * sum(g)``.
+    ``teacher``, ``ids``, ``kept``: ``[C, S]``, as there. The gradient to the log-probabilities of the support is
+    autograd's, on ``[C, S + 1]``; from there to the logits, ``dD/dz = scatter(g) - p * sum(g)``.
     """
     with torch.enable_grad():
         student = logp.gather(-1, ids).detach().requires_grad_()

@@ -108,7 +108,7 @@ def check_distill(term: Distill, streams: Mapping[str, Stream]) -> None:
         untaught = untaught & ~stream.taught
     if bool(untaught.any()):
         raise ValueError(f"a Distill coefficient is not 0 where taught is False (stream {term.teacher!r})")
-    if stream is None:
+    if stream is None or not bool(term.coefficients.any()):
         return
     if not isinstance(stream.teacher, SparseTeacher):
         if term.top_k is None and (term.ratio_clip is not None or term.renormalise != "both"):

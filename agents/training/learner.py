@@ -14,11 +14,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import Batch, Student
 from agents.engines.hf import HFEngine
 from agents.losses.fused import SparseTeacher, Stream, TokenStats, fused_loss, token_stats
 from agents.losses.fused import Teacher as TeacherLogits
-from agents.losses.terms import PolicyGradient, Term, columnwise
+from agents.losses.terms import Distill, PolicyGradient, Term, columnwise
 
 
 class OptimSettings(BaseModel):
@@ -111,6 +111,23 @@ class Learner:
         targets = batch.targets.to(hidden.device)
         return token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
 
+    @torch.no_grad()
+    def student(self, batch: Batch, measure: Distill) -> Student:
+        """The policy at its current weights, and its divergence from the main teacher as ``measure`` has it.
+
+        ``measure`` needs coefficients of 0: nothing is learnt.
+        """
+        hidden, everything = self.engine.read(batch.items()), torch.arange(len(batch.targets))
+        _, stats = fused_loss(
+            hidden,
+            self.engine.head(),
+            batch.targets.to(hidden.device),
+            [_at(measure, everything, hidden.device)],
+            streams=_streams(_teachers(batch), everything, hidden.device),
+            temperature=self.temperature,
+        )
+        return Student(stats.logp.float().cpu(), stats.entropy.float().cpu(), stats.divergence.float().cpu())
+
 
 class _Collector:
     """Gathers per-token statistics of the packs into batch order."""
@@ -153,9 +170,7 @@ def _at(term: Term, index: Tensor, device: torch.device) -> Term:
 
 def _teachers(batch: Batch) -> dict[str, tuple[TeacherLogits | SparseTeacher, Tensor]]:
     """By stream: the teacher, and its tokens, [N] bool."""
-    if batch.teacher is None:
-        return {}
-    return {"teacher": (batch.teacher, batch.per_token(batch.scored))}
+    return {name: (teacher, batch.per_token(batch.read_by(name))) for name, teacher in batch.teachers.items()}
 
 
 def _streams(
