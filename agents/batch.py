@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from agents.losses.fused import Teacher as TeacherLogits
+from agents.losses.stream import SparseTeacher
 from agents.trajectory import Group, Message
 
 
@@ -103,8 +104,8 @@ class Batch:
     samples: list[Sample]
     advantages: Tensor = field(default_factory=lambda: torch.zeros(0))
     """[samples] group-relative advantage of each sample's trajectory."""
-    teacher: TeacherLogits | None = None
-    """The teacher's hidden states for the tokens of the scored samples."""
+    teacher: TeacherLogits | SparseTeacher | None = None
+    """The teacher's hidden states, or its likeliest tokens, for the tokens of the scored samples."""
     reading: Reading | None = None
     """The teacher at the sampled tokens; present where a recipe asks for it (``needs_reading``)."""
     passed_over: Tensor | None = None

@@ -69,10 +69,9 @@ def restore(checkpoint: Path, learner: Learner, teacher: Teacher | None) -> int:
 
 
 def state_bytes(learner: Learner, teacher: Teacher | None) -> int:
-    """Size of a checkpoint: weights, two Adam moments, the teacher's shadow."""
+    """Size of a checkpoint: weights, two Adam moments, what the teacher saves."""
     weights = sum(p.numel() * p.element_size() for p in learner.parameters)
-    shadow: int = sum(t.numel() * 4 for t in (teacher.shadow.values() if teacher else ()))
-    return 3 * int(weights) + shadow
+    return 3 * int(weights) + (teacher.state_bytes if teacher else 0)
 
 
 def require_space(directory: Path, needed: int) -> None:
