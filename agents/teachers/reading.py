@@ -43,8 +43,12 @@ def spread(reading: Reading, where: Tensor) -> Reading:
         result[where] = values
         return result
 
-    columns = (reading.logprob, reading.entropy, reading.confidence)
-    return Reading(*(full(c, math.nan) for c in columns), full(reading.agrees, False))
+    return Reading(
+        full(reading.logprob, math.nan),
+        full(reading.entropy, math.nan),
+        full(reading.confidence, math.nan),
+        full(reading.agrees, False),
+    )
 
 
 def _read_logits(teacher: TeacherLogits, targets: Tensor) -> Reading:
