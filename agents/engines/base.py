@@ -34,7 +34,7 @@ class Completion:
 
 
 @dataclass
-class Reply:
+class Answer:
     """One answer in words."""
 
     text: str

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from agents.chat import Chat
 from agents.engines.base import Completion, Sampling
-from agents.engines.logprobs import FORMS, Form, Names, Row, malformed, numbered, readread_choice, read_row, request_of
+from agents.engines.logprobs import FORMS, Form, Names, Row, malformed, numbered, read_choice, read_row, request_of
 from agents.errors import SetupError
 from rfenvs.servers import ModelServer, ServerError
 

@@ -102,7 +102,7 @@ def importance_weights(
 
     - ``rho = p / p_old``: how far the policy moved since the start of the batch; 1 where ``old`` is None.
     - ``w = p_old / p_sampler``: how far trainer and sampler disagree about the same weights; 1 where
-      ``sampler`` is None. ``old`` then defaults to the current policy.
+      ``sampler`` is None or NaN. ``old`` then defaults to the current policy.
 
     `Distill` is multiplied by both; `PolicyGradient` by w, rho being its ratio.
     """
@@ -115,7 +115,7 @@ def importance_weights(
 
     one = torch.ones_like(now)
     rho = one if old is None else capped(now - start)
-    w = one if sampler is None else capped(start - sampler.detach())
+    w = one if sampler is None else capped((start - sampler.detach()).masked_fill(sampler.isnan(), 0.0))
     return rho, w
 
 

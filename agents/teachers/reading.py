@@ -7,17 +7,17 @@ import math
 import torch
 from torch import Tensor
 
-from agents.batch import Batch, Reading
+from agents.batch import MAIN, Batch, Reading
 from agents.losses import closed_form
 from agents.losses.fused import Teacher as TeacherLogits
 from agents.losses.fused import auto_chunk
 from agents.losses.stream import SparseTeacher
 
 
-def read_teacher(batch: Batch) -> Reading:
-    """What ``batch.teacher`` says at the tokens of the scored samples, [N]; see `read`."""
-    assert batch.teacher is not None
-    return spread(read(batch.teacher, batch.targets[batch.per_token(batch.scored)]), batch.per_token(batch.scored))
+def read_teacher(batch: Batch, stream: str = MAIN) -> Reading:
+    """What the teacher of a stream says at the tokens it read, [N]; see `read`."""
+    where = batch.per_token(batch.read_by(stream))
+    return spread(read(batch.teachers[stream], batch.targets[where]), where)
 
 
 @torch.no_grad()

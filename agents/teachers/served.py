@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import torch
 
-from agents.engines.base import Completion, Reply, Sampling
+from agents.engines.base import Answer, Completion, Sampling
 from agents.engines.hf import HFEngine, Scored
 from agents.engines.logprobs import Row
 from agents.engines.server import ScoringServer, only_model
@@ -161,7 +161,7 @@ class ServerTeacher(Teacher):
         done = self._each([lambda p=p, k=k: one(p, k) for k, p in enumerate(prompts)])  # type: ignore[misc]
         return [Completion([], [], "failed") if c is None else c for c in done]
 
-    def say(self, conversations: Sequence[Sequence[Message]], sampling: Sampling, seed: int) -> list[Reply]:
+    def say(self, conversations: Sequence[Sequence[Message]], sampling: Sampling, seed: int) -> list[Answer]:
         """Chat completions; a conversation that the server failed on is answered by "", ``"failed"``.
 
         Raises:
@@ -172,15 +172,15 @@ class ServerTeacher(Teacher):
             raise ValueError("a server's chat answers a user: continue ids with Teacher.generate instead")
         drawn = self.sampling(sampling)
         said = self._each([lambda m=m, k=k: self._ask(m, drawn, seed + k) for k, m in enumerate(conversations)])  # type: ignore[misc]
-        return [Reply("", [], [], "failed") if reply is None else reply for reply in said]
+        return [Answer("", [], [], "failed") if reply is None else reply for reply in said]
 
-    def _ask(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Reply:
+    def _ask(self, messages: Sequence[Message], sampling: Sampling, seed: int) -> Answer:
         request = {
             "messages": [dict(m) for m in messages], "temperature": sampling.temperature, "top_p": sampling.top_p,
             "max_tokens": sampling.max_tokens, "seed": seed,
         }  # fmt: skip
         said = self.scoring.server.chat(request, self.settings.timeout_s)
-        return Reply(said.text, [], [], said.finish_reason or "stop")
+        return Answer(said.text, [], [], said.finish_reason or "stop")
 
     def _each(self, questions: Sequence[Callable[[], T]]) -> list[T | None]:
         """Answers in order, None where there is none; nothing more is asked once too many failed."""
@@ -207,7 +207,7 @@ class ServerTeacher(Teacher):
             counted = ", ".join(f"{code} {n}" for code, n in why.most_common())
             raise SetupError(
                 f"recipe.teacher.max_failed={self.settings.max_failed:g}: {why.total()} of {len(questions)} requests "
-                f"to {self.settings.url} failed ({counted}; the last: {last}). See to the server and start the run again: "
-                "it goes on from its last checkpoint"
+                f"to {self.settings.url} failed ({counted}; the last: {last}). See to the server and start the run "
+                "again: it goes on from its last checkpoint"
             )
         return answers

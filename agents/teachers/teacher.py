@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.engines.base import Completion, Reply, Sampling
+from agents.engines.base import Answer, Completion, Sampling
 from agents.engines.hf import HFEngine, Scored
 from agents.losses.fused import Head
 from agents.losses.fused import Teacher as TeacherLogits
@@ -136,7 +136,7 @@ class Teacher:
         with self.weights():
             return self.reader.generate(prompts, self.sampling(sampling), seed)
 
-    def say(self, conversations: Sequence[Sequence[Message]], sampling: Sampling, seed: int) -> list[Reply]:
+    def say(self, conversations: Sequence[Sequence[Message]], sampling: Sampling, seed: int) -> list[Answer]:
         """The teacher's answers to conversations; where the last message is the assistant's, it is continued."""
         chat = self.engine.chat
         prompts = []
@@ -144,7 +144,7 @@ class Teacher:
             begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else None
             prompts.append(chat.encode(messages) if begun is None else chat.encode(messages[:-1]) + chat.plain(begun))
         return [
-            Reply(chat.decode(c.ids), c.ids, c.logprobs, c.finish_reason)
+            Answer(chat.decode(c.ids), c.ids, c.logprobs, c.finish_reason)
             for c in self.generate(prompts, sampling, seed)
         ]
 

@@ -15,11 +15,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import Batch, Student
 from agents.engines.hf import HFEngine
 from agents.losses.fused import Teacher as TeacherLogits
 from agents.losses.fused import TokenStats, fused_loss, token_stats
-from agents.losses.terms import PolicyGradient, Term, select
+from agents.losses.terms import Distill, PolicyGradient, Term, select
 
 
 class OptimSettings(BaseModel):
@@ -114,6 +114,25 @@ class Learner:
         hidden = self.engine.read(batch.items())
         targets = batch.targets.to(hidden.device)
         return token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
+
+    @torch.no_grad()
+    def student(self, batch: Batch, measure: Distill) -> Student:
+        """The policy at its current weights, and its divergence from the main teacher as ``measure`` has it.
+
+        ``measure`` needs coefficients of 0: nothing is learnt.
+        """
+        hidden, n = self.engine.read(batch.items()), len(batch.targets)
+        taught = batch.per_token(batch.scored) if batch.teacher is not None else torch.zeros(n, dtype=torch.bool)
+        _, stats = fused_loss(
+            hidden,
+            self.engine.head(),
+            batch.targets.to(hidden.device),
+            [_at(measure, torch.arange(n), hidden.device)],
+            teacher=batch.teacher if taught.any() else None,
+            taught=taught.to(hidden.device) if taught.any() else None,
+            temperature=self.temperature,
+        )
+        return Student(stats.logp.float().cpu(), stats.entropy.float().cpu(), stats.divergence.float().cpu())
 
 
 class _Collector:
