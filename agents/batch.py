@@ -157,6 +157,8 @@ class Batch:
     """Present where a recipe asks for it (``reads_student``)."""
     passed_over: Tensor | None = None
     """[samples] bool: taught, but with a weight that is known to be 0, so that the teacher need not read it."""
+    outcomes: dict[int, list[float]] = field(default_factory=dict)
+    """By group, the rewards of all its scored attempts, also those that other optimiser steps learn from."""
     old_logprobs: Tensor | None = None
     """[N] log-probabilities before the first of several optimiser steps on the same rollouts."""
     log: dict[str, float] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from torch import Tensor
 
 from agents.advantages import group_advantages
@@ -21,6 +21,7 @@ from agents.losses.terms import Term
 from agents.recipes.tools import StepTools
 from agents.rollout import Drive
 from agents.teachers.contexts import Context, add_contexts
+from agents.teachers.hints import NOTES
 from agents.teachers.teacher import Teacher, TeacherSettings
 from agents.trajectory import Group
 
@@ -106,6 +107,8 @@ class TaughtRecipe(Recipe):
     intervention: Intervention | None = Field(
         None, description="teach only on the turns that need it, for example '{judge: {kind: rule}}'; null: on all"
     )
+    gives: ClassVar[tuple[str, ...]] = ()
+    """The sources of contexts (`agents.teachers.hints.NOTES`) whose texts this recipe makes, in `given`."""
     reads_teacher: ClassVar[bool] = False
     """Whether `terms` looks at ``batch.readings``."""
     reads_student: ClassVar[bool] = False
@@ -129,7 +132,33 @@ class TaughtRecipe(Recipe):
         By default the main one sees what `context` finds, for the turns of the rollout.
         """
         own = [s for s in samples if s.source == "policy"]
-        return add_contexts(self.context, own, groups, tools.chat, teacher_limit(tools), tools.seed)
+        return add_contexts(
+            self.context,
+            own,
+            groups,
+            tools.chat,
+            teacher_limit(tools),
+            tools.seed,
+            given=self.given(own, groups, tools),
+        )
+
+    def given(
+        self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools
+    ) -> dict[str, list[str | None]]:
+        """Texts of the context's sources that the groups do not hold, one for each sample: what `gives` promises."""
+        if "reference" not in self.context.parts:
+            return {}
+        golds = {g: tools.gold(g) for g in {s.group for s in samples}}
+        return {"reference": [golds[s.group] for s in samples]}
+
+    @model_validator(mode="after")
+    def _given(self) -> TaughtRecipe:
+        if lacking := [part for part in self.context.parts if part in NOTES and part not in self.gives]:
+            raise ValueError(
+                f"recipe.context.sources={self.context.sources}: recipe={self.name} makes no text called "
+                f"{', '.join(map(repr, lacking))}; it makes {', '.join(self.gives) or 'none'}"
+            )
+        return self
 
     @property
     def needs_reading(self) -> bool:

@@ -73,7 +73,9 @@ class Update:
         recipe, parts = self.recipe, min(self.learner.settings.steps_per_batch, len(samples))
         advantages = recipe.advantages(groups)
         batches = [Batch(part) for part in split(samples, parts)]
+        outcomes = {g: [t.reward for t in group.scored()] for g, group in enumerate(groups)}
         for batch in batches:
+            batch.outcomes = outcomes
             batch.advantages = torch.tensor([_advantage(s, advantages) for s in batch.samples])
             if len(batches) > 1:
                 batch.old_logprobs = self.learner.logprobs(batch)
