@@ -133,6 +133,7 @@ class TrainConfig(_Settings):
         recipe = self.recipe
         recipe.check_run(self)
         if isinstance(recipe, TaughtRecipe):
+            recipe.check_teacher()
             if recipe.context.reveals and not recipe.context.allow_reference:
                 raise ValueError(
                     f"recipe.context.sources={recipe.context.sources} reveals the reference, but "

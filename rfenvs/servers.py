@@ -5,6 +5,7 @@ Judges, policies and teachers over HTTP all ask through it. Needs httpx: pip ins
 
 from __future__ import annotations
 
+import atexit
 import email.utils
 import json
 import math
@@ -225,6 +226,13 @@ class Shared:
                 self._client = httpx.Client(limits=limits)
             return self._client
 
+    def close(self) -> None:
+        """Close its connections; the next call opens new ones."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
     def count(self, usage: Usage) -> None:
         """Add to what was spent."""
         with self._lock:
@@ -271,6 +279,13 @@ class _Answer(NamedTuple):
 
 _shared: dict[tuple[int, str, str, int], Shared] = {}
 _shared_lock = threading.Lock()
+
+
+@atexit.register
+def _close_all() -> None:
+    for (process, *_), shared in _shared.items():
+        if process == os.getpid():
+            shared.close()
 
 
 def _after_fork() -> None:

@@ -39,9 +39,9 @@ class Answer:
 
     text: str
     ids: list[int]
-    """As sampled, the stop token included; of a server that tells text alone: none."""
+    """As sampled, the stop token included; of a server that tells text alone: those of its text."""
     logprobs: list[float]
-    """As in `Completion`; empty where unknown."""
+    """As in `Completion`; NaN where unknown."""
     finish_reason: str
     """``"stop"``, ``"length"``, ``"refusal"``; ``"failed"``: a server gave no answer."""
 

@@ -20,7 +20,7 @@ from rfenvs.servers import ModelServer, ServerError
 _PROBE = (
     "Probe: 3.14 naïve façades, “quoted”\n\n\tfor (int i = 0; i < 10; i++) { return x_1; }  日本 ✓ antidisestablish"
 )
-_NOT_OFFERED = frozenset({400, 404, 405, 422, 501})
+NOT_OFFERED = frozenset({400, 404, 405, 422, 501})
 """What servers say to a request that they do not know."""
 
 
@@ -103,7 +103,7 @@ class ScoringServer:
             except ServerError as error:
                 if error.code == "malformed":
                     raise SetupError(f"recipe.teacher.url={self.server.base_url!r}: {error} {_SAME_TOKENS}") from error
-                if error.code != "unsupported" and error.status not in _NOT_OFFERED:
+                if error.code != "unsupported" and error.status not in NOT_OFFERED:
                     raise
                 if error.status in (400, 422) and self.top_k > 1:
                     self._check_fewer(form, error)
@@ -164,7 +164,7 @@ _SAME_TOKENS = (
 )
 
 
-def only_model(server: ModelServer, timeout_s: float) -> tuple[list[str], int]:
+def models_of(server: ModelServer, timeout_s: float) -> tuple[list[str], int]:
     """Names of the models that a server has, and the longest context of the first (0: it does not say).
 
     Raises:

@@ -17,12 +17,14 @@ from agents.advantages import group_advantages
 from agents.batch import MAIN, Batch, Sample, samples_of
 from agents.chat import Chat
 from agents.credit.intervention import Intervention
+from agents.engines.hf import HFEngine
 from agents.losses.terms import Term
 from agents.recipes.tools import StepTools
 from agents.rollout import Drive
+from agents.teachers.abilities import require
 from agents.teachers.contexts import Context, add_contexts
 from agents.teachers.hints import NOTES
-from agents.teachers.teacher import Teacher, TeacherSettings
+from agents.teachers.teacher import Teacher, TeacherSettings, make_teachers
 from agents.trajectory import Group
 
 if TYPE_CHECKING:
@@ -121,6 +123,32 @@ class TaughtRecipe(Recipe):
     def streams(self) -> dict[str, str]:
         """Which teacher, by its name, reads which view of a sample: one stream of numbers each."""
         return {MAIN: MAIN}
+
+    def needs(self) -> dict[str, str]:
+        """What the main teacher must be able to do (`agents.teachers.abilities`), and the setting that asks for it."""
+        return {"logits": f"recipe.top_k={self.top_k}{' of the student' if self.top_k else ''}"}
+
+    def make_teachers(self, engine: HFEngine) -> dict[str, Teacher]:
+        """`teachers`, made; what they can do is compared with `needs` before and after, for a server may disappoint.
+
+        Raises:
+            SetupError: A teacher cannot be had, or cannot do what is needed.
+        """
+        self.check_teacher()
+        made = make_teachers(engine, self.teachers())
+        self.check_teacher(made.get(MAIN))
+        return made
+
+    def check_teacher(self, made: Teacher | None = None) -> None:
+        """Compare `needs` with what the main teacher's settings promise, or with what it turned out to be able to do.
+
+        Raises:
+            SetupError: It cannot do what is needed.
+        """
+        needs = self.needs()
+        if self.intervention is not None and self.intervention.judge.kind == "teacher":
+            needs = {"generate": "recipe.intervention.judge.kind='teacher'", **needs}
+        require(self.teacher, needs, offered=made.abilities if made else None)
 
     def teaching(self) -> bool:
         """Whether the teachers have a say in this step; where not, no context is made and none of them reads."""

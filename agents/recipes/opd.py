@@ -22,6 +22,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
@@ -50,12 +51,15 @@ class OPD(TaughtRecipe):
     form: Literal["full", "sampled"] = Field(
         "full", description="full: over the vocabulary or top_k; sampled: on the sampled token alone"
     )
+    support: Literal["student", "teacher"] = Field(
+        "student", description="with top_k: whose likeliest tokens; those of a server are the teacher's"
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _plain_for_external(cls, given: Any) -> Any:
-        """An external teacher sees the student's prompt unless something else is asked for."""
-        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) == "external":
+        """Another model sees the student's prompt unless something else is asked for."""
+        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) in ("external", "server"):
             return {**given, "context": Context(sources=["none"])}
         return given
 
@@ -66,7 +70,15 @@ class OPD(TaughtRecipe):
                 f"recipe.form='sampled' estimates the whole reverse KL: it needs recipe.alpha=1 and recipe.top_k=0, "
                 f"not recipe.alpha={self.alpha} and recipe.top_k={self.top_k}"
             )
-        if self.teacher.kind != "external" and set(self.context.sources) == {"none"}:
+        k = self.teacher.top_k
+        if self.teacher.kind == "server" and self.support == "teacher" and self.top_k not in (0, k):
+            raise ValueError(
+                f"recipe.top_k={self.top_k} with recipe.support='teacher': the server is asked for "
+                f"recipe.teacher.top_k={k} tokens; give both the same number"
+            )
+        if self.form == "sampled" and self.support == "teacher":
+            raise ValueError("recipe.form='sampled' sees the sampled token alone: leave out recipe.support='teacher'")
+        if not self.teacher.another and set(self.context.sources) == {"none"}:
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe.context.sources=['none']: a self-teacher that "
                 "sees what the student sees is the student; let it see more, or set recipe.teacher.kind=external"
@@ -76,9 +88,22 @@ class OPD(TaughtRecipe):
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on every token of every turn that the teacher scored, mean over tokens."""
         taught = batch.per_token(batch.taught).float()
-        return [
-            Distill(token_mean(taught), self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip),
-        ]
+        return [self.distill(token_mean(taught))]
+
+    def distill(self, coefficients: Tensor) -> Distill:
+        """The divergence of the settings, with these coefficients."""
+        return Distill(
+            coefficients, self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip,
+            support=self.support,
+        )  # fmt: skip
+
+    def needs(self) -> dict[str, str]:
+        """Full logits, but for the sampled token and the teacher's own likeliest tokens."""
+        if self.form == "sampled":
+            return {"logprob": "recipe.form='sampled'"}
+        if self.support == "teacher" and (self.top_k or self.teacher.kind == "server"):
+            return {"top_k": "recipe.support='teacher'"}
+        return super().needs()
 
 
 def _kind(teacher: Any) -> Any:

@@ -20,7 +20,7 @@ import torch
 from agents.engines.base import Answer, Completion, Sampling
 from agents.engines.hf import HFEngine, Scored
 from agents.engines.logprobs import Row
-from agents.engines.server import ScoringServer, only_model
+from agents.engines.server import NOT_OFFERED, ScoringServer, models_of
 from agents.errors import SetupError
 from agents.losses.fused import Teacher as TeacherLogits
 from agents.losses.stream import SparseTeacher
@@ -71,8 +71,10 @@ class ServerTeacher(Teacher):
             longest_body=_LONGEST_BODY,
         )  # fmt: skip
         try:
-            models, longest = only_model(server, settings.timeout_s)
-        except ServerError:
+            models, longest = models_of(server, settings.timeout_s)
+        except ServerError as error:
+            if error.code != "malformed" and error.status not in NOT_OFFERED:
+                raise
             models, longest = [settings.model] if settings.model else [], 0
         if not settings.model:
             if len(models) != 1:
@@ -142,14 +144,25 @@ class ServerTeacher(Teacher):
         """A server has none."""
         raise SetupError("recipe.teacher.kind='server' gives no full logits: use Teacher.score")
 
-    def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
+    def generate(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        seed: int,
+        conversations: Sequence[Sequence[Message]] | None = None,
+    ) -> list[Completion]:
         """Continue ids; a prompt that the server failed on has no ids and the finish reason ``"failed"``.
 
+        A server that gives text alone is asked the conversations.
+
         Raises:
-            SetupError: More than ``max_failed`` of them failed, or the server gives text alone.
+            SetupError: More than ``max_failed`` of them failed, or there are no conversations to ask.
         """
         if not self.scoring.form:
-            raise SetupError(f"recipe.teacher.url={self.settings.url!r} takes no token ids: use Teacher.say")
+            if conversations is None:
+                raise SetupError(f"recipe.teacher.url={self.settings.url!r} takes no token ids, only conversations")
+            said = self.say(conversations, sampling, seed)
+            return [Completion(a.ids, a.logprobs, a.finish_reason) for a in said]
         drawn = self.sampling(sampling)
 
         def one(prompt: list[int], k: int) -> Completion:
@@ -180,7 +193,9 @@ class ServerTeacher(Teacher):
             "max_tokens": sampling.max_tokens, "seed": seed,
         }  # fmt: skip
         said = self.scoring.server.chat(request, self.settings.timeout_s)
-        return Answer(said.text, [], [], said.finish_reason or "stop")
+        finish, chat = said.finish_reason or "stop", self.engine.chat
+        ids = chat.written(said.text) if finish == "stop" else chat.plain(said.text)
+        return Answer(said.text, ids, [math.nan] * len(ids), finish)
 
     def _each(self, questions: Sequence[Callable[[], T]]) -> list[T | None]:
         """Answers in order, None where there is none; nothing more is asked once too many failed."""

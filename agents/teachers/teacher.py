@@ -128,10 +128,17 @@ class Teacher:
         bias = None if head.bias is None else head.bias.detach()
         return hidden, Head(head.weight.detach(), bias, head.scale, head.softcap)
 
-    def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
+    def generate(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        seed: int,
+        conversations: Sequence[Sequence[Message]] | None = None,
+    ) -> list[Completion]:
         """The teacher's own answers, as `Engine.generate` gives them; a trust region answers as its reference.
 
         They are drawn from what `logits` reads: at its own temperature beside the sampling temperature.
+        ``conversations`` are what the prompts are the ids of: a server that takes no ids is asked those.
         """
         with self.weights():
             return self.reader.generate(prompts, self.sampling(sampling), seed)
@@ -222,6 +229,6 @@ def make_teachers(engine: HFEngine, settings: Mapping[str, TeacherSettings]) -> 
     """
     made: dict[str, Teacher] = {}
     for name, one in settings.items():
-        beside = next((t for t in made.values() if t.owner and t.settings.source == one.source), None)
+        beside = next((t for t in made.values() if t.settings.source == one.source), None)
         made[name] = make_teacher(engine, one, beside)
     return made
