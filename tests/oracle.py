@@ -3,6 +3,7 @@
 A `World` is one optimiser batch over a vocabulary of nine tokens, in float64: three tasks (one that all attempts fail,
 one that some do, one that none does), ragged attempts of one or two turns, teachers that read some of them. A reference
 is a function from a world to the loss, written with loops over samples and tokens straight from the paper's equation.
+What recipes measure before the loss is float32, as in training.
 
     settings   the recipe's, where not the defaults
     loss       the reference
@@ -21,8 +22,9 @@ from torch import Tensor
 
 from agents import recipes
 from agents.batch import MAIN, Batch, Reading, Sample, Student, View, samples_of
-from agents.losses.divergence import divergence, top_k_support
+from agents.losses.divergence import divergence
 from agents.losses.fused import Head, Teacher, fused_loss
+from agents.losses.support import top_k_support
 from agents.recipes.base import Recipe, TaughtRecipe
 from agents.training.learner import Learner
 from agents.trajectory import Group, Trajectory, Turn
@@ -57,7 +59,7 @@ class World:
         prepare(self)
         self.batch = batch = Batch(self.samples)
         batch.outcomes = {g: [t.reward for t in group.trajectories] for g, group in enumerate(self.groups)}
-        batch.advantages = torch.tensor([self._advantage(s) for s in self.samples], dtype=torch.float64)
+        batch.advantages = torch.tensor([self._advantage(s) for s in self.samples])
         n = len(batch.targets)
         self.weight = self.normal(VOCABULARY, WIDTH).requires_grad_()
         self.hidden = self.normal(n, WIDTH).requires_grad_()
@@ -102,9 +104,9 @@ class World:
         self.q_hidden[stream] = self.normal(len(read), WIDTH)
         batch.teachers[stream] = Teacher([(1.0, self.q_hidden[stream][read], Head(self.weight.detach()))])
         logq = self.logq(stream)
-        at = logq.gather(-1, batch.targets[:, None])[:, 0]
-        top, ids = logq.exp().max(-1)
-        entropy = -(logq.exp() * logq).sum(-1)
+        at = logq.gather(-1, batch.targets[:, None])[:, 0].float()
+        top, ids = logq.exp().float().max(-1)
+        entropy = -(logq.exp() * logq).sum(-1).float()
         nan = torch.nan
         batch.readings[stream] = Reading(
             at.masked_fill(~read, nan), entropy.masked_fill(~read, nan), top.masked_fill(~read, nan),
@@ -121,7 +123,7 @@ class World:
             if recipe.top_k:
                 p, q = top_k_support(p, q, recipe.top_k, recipe.tail)
             gap = divergence(p, q, recipe.alpha).masked_fill(~batch.per_token(batch.scored), torch.nan)
-        batch.student = Student(self.logp_y().detach(), -(logp.exp() * logp).sum(-1), gap)
+        batch.student = Student(self.logp_y().detach().float(), -(logp.exp() * logp).sum(-1).float(), gap.float())
 
     # ---- distributions, as a reference reads them
 

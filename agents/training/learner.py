@@ -16,7 +16,7 @@ from torch import Tensor
 
 from agents.batch import Batch, Student
 from agents.engines.hf import HFEngine
-from agents.losses.fused import SparseTeacher, Stream, TokenStats, fused_loss, token_stats
+from agents.losses.fused import Head, SparseTeacher, Stream, TokenStats, fused_loss, token_stats
 from agents.losses.fused import Teacher as TeacherLogits
 from agents.losses.terms import Distill, PolicyGradient, Term, columnwise
 
@@ -65,31 +65,34 @@ class Learner:
     def step(self, batch: Batch, terms: Sequence[Term], top: int = 0) -> StepResult:
         """One optimiser step on ``terms``; ``top`` alternatives of the teacher are recorded a token."""
         signal = _signal(terms, len(batch.targets))
-        teachers = _teachers(batch)
         chosen = sorted(set(batch.sequence[signal].tolist()))
         everything = batch.items()
         items = [everything[i] for i in chosen]
-        sampler = batch.sampler_logprobs
         total, collected = 0.0, _Collector(len(batch.targets))
         for part in self.engine.packs(items):
             with torch.enable_grad():
-                hidden = self.engine.hidden(part)
                 index = torch.cat([_span(batch, chosen[i]) for i in part.order])
-                loss, stats = fused_loss(
-                    hidden,
-                    self.engine.head(),
-                    batch.targets[index].to(hidden.device),
-                    [_at(term, index, hidden.device) for term in terms],
-                    streams=_streams(teachers, index, hidden.device),
-                    old_logprobs=_take(batch.old_logprobs, index, hidden.device),
-                    sampler_logprobs=_take(sampler, index, hidden.device),
-                    temperature=self.temperature,
-                    top=top if teachers else 0,
-                )
+                loss, stats = self.loss(batch, terms, index, self.engine.hidden(part), self.engine.head(), top)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             collected.add(index, stats)
         return self._finish(total, bool(items), collected)
+
+    def loss(
+        self, batch: Batch, terms: Sequence[Term], index: Tensor, hidden: Tensor, head: Head, top: int = 0
+    ) -> tuple[Tensor, TokenStats]:
+        """What some tokens of the batch add to the loss: those at ``index``, whose hidden states are given, [n, d]."""
+        return fused_loss(
+            hidden,
+            head,
+            batch.targets[index].to(hidden.device),
+            [_at(term, index, hidden.device) for term in terms],
+            streams=_streams(_teachers(batch), index, hidden.device),
+            old_logprobs=_take(batch.old_logprobs, index, hidden.device),
+            sampler_logprobs=_take(batch.sampler_logprobs, index, hidden.device),
+            temperature=self.temperature,
+            top=top if batch.teachers else 0,
+        )
 
     def _finish(self, loss: float, any_signal: bool, collected: _Collector) -> StepResult:
         lr = self.settings.lr * min(1.0, (self.steps + 1) / max(self.settings.warmup_steps, 1))
