@@ -389,6 +389,10 @@ def test_a_run_that_a_server_stops_can_be_resumed(tiny_dir, server, tmp_path):
 
 
 def test_logits_are_refused_from_a_server_by_the_names_of_both_settings(tiny_dir, server, other, tmp_path):
+    with pytest.raises(SetupError, match=r"sampling\.temperature=0\.7 asks for the teacher at temperature 0\.7"):
+        build(run_settings(server, tiny_dir, tmp_path) | {"sampling": {"temperature": 0.7}})
+    with pytest.raises(SetupError, match=r"recipe\.top_k=7 .*recipe\.teacher\.top_k=5 tokens; give both the same"):
+        build(run_settings(server, tiny_dir, tmp_path, {"top_k": 7}))
     config = run_settings(server, tiny_dir, tmp_path, {"support": "student"})
     with pytest.raises(
         SetupError,

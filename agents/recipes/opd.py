@@ -19,6 +19,7 @@ those of TCOD's ALFWorld configurations (arXiv 2604.24005).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -51,9 +52,6 @@ class OPD(TaughtRecipe):
     form: Literal["full", "sampled"] = Field(
         "full", description="full: over the vocabulary or top_k; sampled: on the sampled token alone"
     )
-    support: Literal["student", "teacher"] = Field(
-        "student", description="with top_k: whose likeliest tokens; those of a server are the teacher's"
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -70,12 +68,6 @@ class OPD(TaughtRecipe):
                 f"recipe.form='sampled' estimates the whole reverse KL: it needs recipe.alpha=1 and recipe.top_k=0, "
                 f"not recipe.alpha={self.alpha} and recipe.top_k={self.top_k}"
             )
-        k = self.teacher.top_k
-        if self.teacher.kind == "server" and self.support == "teacher" and self.top_k not in (0, k):
-            raise ValueError(
-                f"recipe.top_k={self.top_k} with recipe.support='teacher': the server is asked for "
-                f"recipe.teacher.top_k={k} tokens; give both the same number"
-            )
         if self.form == "sampled" and self.support == "teacher":
             raise ValueError("recipe.form='sampled' sees the sampled token alone: leave out recipe.support='teacher'")
         if not self.teacher.another and set(self.context.sources) == {"none"}:
@@ -91,19 +83,12 @@ class OPD(TaughtRecipe):
         return [self.distill(token_mean(taught))]
 
     def distill(self, coefficients: Tensor) -> Distill:
-        """The divergence of the settings, with these coefficients."""
-        return Distill(
-            coefficients, self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip,
-            support=self.support,
-        )  # fmt: skip
+        """The divergence of the settings, by the estimator that ``form`` names."""
+        return replace(super().distill(coefficients), form=self.form)
 
     def needs(self) -> dict[str, str]:
-        """Full logits, but for the sampled token and the teacher's own likeliest tokens."""
-        if self.form == "sampled":
-            return {"logprob": "recipe.form='sampled'"}
-        if self.support == "teacher" and (self.top_k or self.teacher.kind == "server"):
-            return {"top_k": "recipe.support='teacher'"}
-        return super().needs()
+        """A teacher's word on the sampled token alone, where that is the estimator."""
+        return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs()
 
 
 def _kind(teacher: Any) -> Any:

@@ -109,7 +109,7 @@ class ServerTeacher(Teacher):
         """
         if self.cache is None:
             raise SetupError(f"recipe.teacher.url={self.settings.url!r} gives text alone: it cannot score tokens")
-        self.check_temperature(sampling_temperature)
+        self.settings.check_temperature(sampling_temperature)
         cache, known = self.cache, {}
         keys = [cache.key(prompt, action) for prompt, action in items]
         wanted: dict[str, Scored] = {}
@@ -129,16 +129,6 @@ class ServerTeacher(Teacher):
             return Scores(None, failed)
         ids, logprobs, target = (torch.cat(column) for column in zip(*found, strict=True))
         return Scores(SparseTeacher(ids, logprobs, target), failed)
-
-    def check_temperature(self, sampling_temperature: float) -> None:
-        """Raise `SetupError` where the policy would be compared at another temperature than the server's, 1."""
-        if not math.isclose(sampling_temperature * self.settings.temperature, 1.0, rel_tol=1e-3):
-            raise SetupError(
-                f"recipe.teacher.temperature={self.settings.temperature:g} beside sampling.temperature="
-                f"{sampling_temperature:g} asks for the teacher at temperature "
-                f"{sampling_temperature * self.settings.temperature:g}, but recipe.teacher.kind='server' tells its "
-                f"likeliest tokens at 1: set sampling.temperature=1 and recipe.teacher.temperature=1"
-            )
 
     def logits(self, items: Sequence[Scored], sampling_temperature: float) -> TeacherLogits:
         """A server has none."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from agents.errors import SetupError
 from agents.teachers.abilities import BLACK_BOX, EVERYTHING, TOP_K
 
 Kind = Literal["live", "frozen", "ema", "trust_region", "periodic", "gated", "external", "server"]
@@ -112,6 +114,16 @@ class TeacherSettings(BaseModel):
         if self.kind != "server":
             return EVERYTHING
         return TOP_K if self.top_k else BLACK_BOX
+
+    def check_temperature(self, sampling_temperature: float) -> None:
+        """Raise `SetupError` where a server would be compared at another temperature than that of its scores, 1."""
+        asked = sampling_temperature * self.temperature
+        if self.kind == "server" and self.top_k and not math.isclose(asked, 1.0, rel_tol=1e-3):
+            raise SetupError(
+                f"recipe.teacher.temperature={self.temperature:g} beside sampling.temperature={sampling_temperature:g} "
+                f"asks for the teacher at temperature {asked:g}, but recipe.teacher.kind='server' tells its likeliest "
+                "tokens at 1: set sampling.temperature=1 and recipe.teacher.temperature=1"
+            )
 
     @model_validator(mode="after")
     def _complete(self) -> TeacherSettings:

@@ -20,7 +20,6 @@ import torch
 from agents.batch import MAIN, Batch, Sample, split
 from agents.engines.base import Sampling
 from agents.engines.hf import HFEngine
-from agents.losses.terms import Distill
 from agents.recipes.base import Recipe, TaughtRecipe
 from agents.recipes.tools import StepTools
 from agents.teachers.teacher import Teacher, read_teacher
@@ -107,7 +106,7 @@ class Update:
                 if recipe.needs_reading:
                     batch.readings[stream] = read_teacher(batch, stream)
         if recipe.reads_student:
-            measure = Distill(torch.zeros(len(batch.targets)), recipe.alpha, recipe.top_k or None, recipe.tail)
+            measure = recipe.distill(torch.zeros(len(batch.targets)))
             batch.student = self.learner.student(batch, measure)
 
 
