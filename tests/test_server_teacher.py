@@ -16,6 +16,7 @@ from agents.engines.base import Sampling
 from agents.engines.hf import HFEngine
 from agents.errors import SetupError
 from agents.losses.stream import SparseTeacher
+from agents.recipes.tools import StepTools
 from agents.report.metrics import read_jsonl
 from agents.teachers.reading import read, read_teacher
 from agents.teachers.teacher import Teacher, TeacherSettings, make_teacher, make_teachers
@@ -152,6 +153,21 @@ def test_it_answers_as_the_same_model_in_this_process(engine, other, form):
             assert engine.chat.decode(completion.ids) == answer.text
             assert all(math.isnan(x) for x in completion.logprobs)
         assert len(completion.logprobs) == len(completion.ids)
+
+
+@pytest.mark.parametrize("form", ["ids", "none"])
+def test_recipes_ask_it_like_any_teacher(engine, other, form):
+    messages = [{"role": "user", "content": "Is it raining?"}]
+    with served.serve(other, form) as server:
+        tools = StepTools(engine.chat, engine=engine, teachers={"teacher": make_teacher(engine, settings(server))})
+        (reply,) = tools.ask([messages], "teacher", max_tokens=6, temperature=0.0)
+        (expected,) = other.generate([engine.chat.encode(messages)], Sampling(temperature=0.0, max_tokens=6), 0)
+        assert reply.text == engine.chat.decode(expected.ids)
+        paths = [request["path"] for request in server.requests]
+        assert paths[-1] == ("/v1/completions" if form == "ids" else "/v1/chat/completions")
+        if form == "none":
+            with pytest.raises(SetupError, match="no token ids"):
+                tools.go_on([[5, 6]], "teacher", max_tokens=2)
 
 
 def test_a_local_teacher_says_what_it_generates_and_goes_on_where_it_was_left(engine):
