@@ -46,6 +46,8 @@ class StepResult:
     """False where nothing had a signal, or the gradient was not finite."""
     stats: TokenStats | None
     """Per-token statistics in batch order, NaN where a token carried no signal."""
+    is_clip: float | None = None
+    """The terms' smallest cap of the importance weights; None: none has one."""
 
 
 class Learner:
@@ -93,7 +95,9 @@ class Learner:
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             collected.add(index, stats)
-        return self._finish(total, bool(items), collected)
+        result = self._finish(total, bool(items), collected)
+        caps = [cap for term in terms if (cap := getattr(term, "is_clip", None)) is not None]
+        return dataclasses.replace(result, is_clip=min(caps, default=None))
 
     def _finish(self, loss: float, any_signal: bool, collected: _Collector) -> StepResult:
         lr = self.settings.lr * min(1.0, (self.steps + 1) / max(self.settings.warmup_steps, 1))

@@ -16,7 +16,7 @@ import platform
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +26,10 @@ import torch
 
 from agents.batch import Batch, Sample, split
 from agents.config import TrainConfig
+from agents.engines.base import Engine
 from agents.engines.hf import HFEngine
+from agents.engines.vllm import VLLMEngine
+from agents.engines.vllm_setup import require as require_vllm
 from agents.errors import SetupError
 from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
@@ -36,6 +39,7 @@ from agents.rollout import Environments, rollout, task_order
 from agents.teachers.contexts import add_contexts
 from agents.teachers.teacher import Teacher, read_teacher
 from agents.training import checkpoints
+from agents.training.agreement import require_agreement
 from agents.training.alarms import alarms
 from agents.training.check import check_teacher
 from agents.training.console import Console
@@ -77,6 +81,7 @@ class Trainer:
         )
         self.engine = load_engine(config, train=True)
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
+        self.sampler = load_sampler(config, self.engine, lambda: self.learner.steps)
         recipe = config.recipe
         self.teacher = Teacher(self.engine, recipe.teacher) if isinstance(recipe, TaughtRecipe) else None
         settings = recipe.expert()
@@ -116,6 +121,7 @@ class Trainer:
             for tracker in self.trackers:
                 tracker.finish()
         self.environments.close()
+        getattr(self.sampler, "close", lambda: None)()
         self.console.summary(summary, self.directory)
         return Run(self.directory, self.config, summary)
 
@@ -171,7 +177,7 @@ class Trainer:
         if expert := self.expert:
             drive = replace(drive, expert=lambda prompts, seed: expert.generate(prompts, config.sampling, seed))
         groups = rollout(
-            self.engine,
+            self.sampler,
             self.engine.chat,
             self.environments,
             tasks,
@@ -237,9 +243,9 @@ class Trainer:
         if metrics["skipped"]:
             self.console.warn(
                 f"step {step}: {metrics['skipped']} of {metrics['generations']} attempts are not counted: the prompt "
-                f"fills the context of {self.engine.context_length} tokens, or the environment could not score them"
+                f"fills the context of {self.sampler.context_length} tokens, or the environment could not score them"
             )
-        if warning := cut_warning(metrics["stop_reasons"], self.engine.context_length, self.config.rollout):
+        if warning := cut_warning(metrics["stop_reasons"], self.sampler.context_length, self.config.rollout):
             self.console.warn(f"step {step}: {warning}")
         if metrics["overlong_contexts"]:
             self.console.warn(
@@ -272,7 +278,7 @@ class Trainer:
         result = check_teacher(
             self.engine, self.teacher, recipe, self.environments,
             tasks=config.check_teacher, attempts=attempts, sampling=config.sampling, seed=config.seed + 1,
-            settings=config.rollout,
+            settings=config.rollout, sampler=self.sampler,
         )  # fmt: skip
         self.writer.log(0, "teacher", result.to_dict())
         self.console.teacher(result)
@@ -283,7 +289,7 @@ class Trainer:
         settings = self.config.eval
         self.console.say(f"evaluating on {settings.tasks} held-out tasks")
         result = evaluate(
-            self.engine, self.engine.chat, self.held_out,
+            self.sampler, self.engine.chat, self.held_out,
             tasks=settings.tasks, attempts=settings.attempts, sampling=self.config.eval_sampling(), seed=settings.seed,
             settings=self.config.rollout,
         )  # fmt: skip
@@ -337,6 +343,8 @@ def load_engine(config: TrainConfig, train: bool = False) -> HFEngine:
     A bfloat16 weight of 0.02 has neighbours 1e-4 away: a step of the size of the learning rate is rounded to nothing.
     Adapters are in float32 whatever the model is in.
     """
+    if config.engine.kind == "vllm":
+        require_vllm()  # before anything is loaded
     model = config.model
     dtype = model.dtype
     if train and not model.lora_rank:
@@ -368,6 +376,27 @@ def load_engine(config: TrainConfig, train: bool = False) -> HFEngine:
     if model.gradient_checkpointing:
         engine.recompute_activations()
     return engine
+
+
+def load_sampler(config: TrainConfig, engine: HFEngine, version: Callable[[], int]) -> Engine:
+    """Who samples what ``engine`` holds: itself, or a copy in vLLM that follows its weights, counted by ``version``.
+
+    Raises `SetupError` where vLLM cannot be used, or where its copy does not speak like the original.
+    """
+    if config.engine.kind == "transformers":
+        return engine
+    sampler = VLLMEngine.load(resolve(config.model.name), config.engine, config.model.template)
+    sampler.stop_ids = engine.stop_ids
+    sampler.follow(engine.model, version)
+    require_agreement(sampler, engine, config.sampling.temperature)
+    return sampler
+
+
+def load_policy(config: TrainConfig) -> HFEngine | VLLMEngine:
+    """The policy, only to be sampled from."""
+    if config.engine.kind == "transformers":
+        return load_engine(config)
+    return VLLMEngine.load(resolve(config.model.name), config.engine, config.model.template)
 
 
 def _eval_rows(result: Evaluation, split: str, temperature: float) -> list[dict[str, Any]]:
