@@ -89,6 +89,7 @@ bench: $(BIN)/.peers
 	$(BIN)/python benchmarks/tool_calls.py
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/step_time.py
+	RFENVS_VLLM_PYTHON=$(abspath $(wildcard $(VLLM)/bin/python)) $(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/teacher_scoring.py
 	$(BIN)/python tests/docker_engine.py $(BIN)/python benchmarks/sandbox.py
 	$(BIN)/python tests/docker_engine.py $(BIN)/python benchmarks/sandbox_docker.py
