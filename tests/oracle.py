@@ -2,7 +2,8 @@
 
 A `World` is one optimiser batch over a vocabulary of nine tokens, in float64: three tasks (one that all attempts fail,
 one that some do, one that none does), ragged attempts of one or two turns, teachers that read some of them. A reference
-is a function from a world to the loss, written with loops over samples and tokens straight from the paper's equation. What recipes measure before the loss is float32, as in training.
+is a function from a world to the loss, written with loops over samples and tokens straight from the paper's equation.
+What recipes measure before the loss is float32, as in training.
 
     settings   the recipe's, where not the defaults
     loss       the reference
