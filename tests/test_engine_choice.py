@@ -113,6 +113,10 @@ def test_tokens_that_nobody_sampled_or_measured_do_not_count():
     batch = Batch([drawn(None), drawn([-1.0, -2.0, -3.0])])
     found = sampler_agreement([(batch, result([-9.0, -9.0, -9.0, -1.0, math.nan, -3.1]))])
     assert found["sampler_gap_mean"] == pytest.approx(0.05)
+    replayed = drawn([-5.0, -5.0, -5.0])
+    replayed.source = "replay"
+    again = sampler_agreement([(Batch([replayed, drawn([-1.0, -2.0, -3.0])]), result([-9.0] * 3 + [-1.0, -2.0, -3.1]))])
+    assert again["sampler_gap_max"] == pytest.approx(0.1)
     nothing = sampler_agreement([(Batch([drawn(None)]), result([-1.0] * 3))])
     assert set(nothing.values()) == set(sampler_agreement([]).values()) == {None}
 

@@ -26,6 +26,8 @@ from agents.engines.hf import load_tokenizer
 from agents.engines.vllm_setup import explain, require
 
 GIB = 2**30
+CPU_BLOCK = 32
+"""Tokens of a block of the prefix cache, the fewest that vLLM's CPU kernels take."""
 Weights = Iterable[tuple[str, Tensor]]
 """Names as in the model's checkpoint, and tensors of any floating dtype, on any device."""
 
@@ -60,11 +62,9 @@ class VLLMEngine:
 
         on_cpu = current_platform.is_cpu()
         dtype = settings.dtype if settings.dtype != "auto" else "float32" if on_cpu else "bfloat16"
-        memory = (
-            {"kv_cache_memory_bytes": int(settings.cpu_cache_gib * GIB)}
-            if on_cpu
-            else {"gpu_memory_utilization": settings.gpu_memory_fraction}
-        )
+        memory: dict[str, Any] = {"gpu_memory_utilization": settings.gpu_memory_fraction}
+        if on_cpu:  # whole blocks are shared, and a CPU's default of 128 tokens is longer than many a prompt
+            memory = {"kv_cache_memory_bytes": int(settings.cpu_cache_gib * GIB), "block_size": CPU_BLOCK}
         set_threads = torch.set_num_threads  # vLLM's CPU worker replaces it by a warning, for the whole process
         try:
             with explain(path, settings):

@@ -2,7 +2,7 @@
 
 Where the sampler is the learner's own model they are equal up to rounding. A copy in another engine differs by its
 kernels and its dtype, and by a lot if it holds other weights. The truncated importance weights of the loss
-(`agents.losses.terms.importance_weights`) correct small differences; these numbers say how small they are.
+(`agents.losses.surrogate.importance_weights`) correct small differences; these numbers say how small they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from agents.engines.base import Engine, Sampling
 from agents.engines.hf import HFEngine
 from agents.errors import SetupError
 from agents.losses.fused import token_stats
-from agents.losses.terms import importance_weights
+from agents.losses.surrogate import importance_weights
 from agents.training.learner import StepResult
 
 START_LIMIT = 0.5
@@ -49,14 +49,15 @@ def sampler_agreement(results: Sequence[tuple[Batch, StepResult]]) -> dict[str, 
 
 
 def _pair(batch: Batch, result: StepResult) -> tuple[Tensor, Tensor, float | None]:
-    """Learner's and sampler's log-probabilities of the tokens that both know, and the cap of their weights.
+    """Learner's and sampler's log-probabilities of the policy's own tokens, and the cap of their weights.
 
     The learner's are those at the weights that sampled: before the first of several optimiser steps.
     """
     if result.stats is None:
         return torch.zeros(0), torch.zeros(0), None
     ours = (result.stats.logp if batch.old_logprobs is None else batch.old_logprobs).float()
-    drawn = [x for s in batch.samples for x in s.logprobs or [math.nan] * len(s.action_ids)]
+    own = [s.logprobs if s.source == "policy" else None for s in batch.samples]  # others saw another prompt or policy
+    drawn = [x for s, said in zip(batch.samples, own, strict=True) for x in said or [math.nan] * len(s.action_ids)]
     theirs = torch.tensor(drawn, dtype=torch.float32)
     known = torch.isfinite(ours) & torch.isfinite(theirs)
     return ours[known], theirs[known], result.is_clip

@@ -199,6 +199,7 @@ class Trainer:
             step=step,
             sampling=config.sampling,
             engine=self.engine,
+            sampler=self.sampler,
             teachers=self.teachers,
             environments=self.environments,
             tasks=tasks,
