@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import MAIN, Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, Term
 from agents.recipes.base import TaughtRecipe
@@ -86,9 +86,9 @@ class OPD(TaughtRecipe):
         """The divergence of the settings, by the estimator that ``form`` names."""
         return replace(super().distill(coefficients), form=self.form)
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """A teacher's word on the sampled token alone, where that is the estimator."""
-        return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs()
+        return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs(name)
 
 
 def _kind(teacher: Any) -> Any:
