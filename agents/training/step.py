@@ -3,7 +3,7 @@
     samples = recipe.samples(groups, tools)          # what is trained on
     recipe.views(samples, groups, tools)             # what teachers see
     recipe.annotate(samples, groups, tools)          # what judges say
-    for batch of samples:
+    for batch of samples, ``optim.epochs`` times:
         teachers read, the recipe makes loss terms, the learner steps
     teachers follow
 
@@ -13,7 +13,7 @@ The trainer and test-time training share it; neither knows of the method.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -70,21 +70,26 @@ class Update:
         return Outcome(samples, results, overlong)
 
     def _optimise(self, samples: list[Sample], groups: Sequence[Group]) -> Results:
-        recipe, parts = self.recipe, min(self.learner.settings.steps_per_batch, len(samples))
+        recipe, epochs = self.recipe, self.learner.settings.epochs
+        parts = min(self.learner.settings.steps_per_batch, len(samples))
         advantages = recipe.advantages(groups)
         batches = [Batch(part) for part in split(samples, parts)]
         outcomes = {g: [t.reward for t in group.scored()] for g, group in enumerate(groups)}
         for batch in batches:
             batch.outcomes = outcomes
             batch.advantages = torch.tensor([_advantage(s, advantages) for s in batch.samples])
-            if len(batches) > 1:
-                batch.old_logprobs = self.learner.logprobs(batch)
+            if len(batches) * epochs > 1:
+                batch.old_logprobs = self.learner.logprobs(batch, recipe.idle(batch))
         results = []
-        for batch in batches:
-            if isinstance(recipe, TaughtRecipe):
-                self._read(recipe, batch)
-            results.append((batch, self.learner.step(batch, recipe.loss(batch), self.record_tokens)))
-            batch.teachers.clear()
+        for epoch in range(epochs):
+            last = epoch == epochs - 1
+            for batch in batches:
+                if isinstance(recipe, TaughtRecipe):
+                    self._read(recipe, batch)
+                result = self.learner.step(batch, recipe.loss(batch), self.record_tokens)
+                results.append((batch if last else replace(batch, log=dict(batch.log), teachers={}), result))
+                if last:
+                    batch.teachers.clear()
         return results
 
     def _read(self, recipe: TaughtRecipe, batch: Batch) -> None:
@@ -94,8 +99,9 @@ class Update:
             chosen = zip(batch.samples, batch.read_by(stream).tolist(), strict=True)
             items = [(view.ids, s.action_ids) for s, read in chosen if read and (view := s.view(stream))]
             if items and name in self.teachers:
-                batch.teachers[stream] = self.teachers[name].logits(items, self.sampling.temperature)
-                if recipe.needs_reading:
+                teacher, before = self.teachers[name], batch.teachers.get(stream)
+                batch.teachers[stream] = teacher.logits(items, self.sampling.temperature, before)
+                if recipe.needs_reading and batch.teachers[stream] is not before:
                     batch.readings[stream] = read_teacher(batch, stream)
         if recipe.reads_student:
             measure = Distill(torch.zeros(len(batch.targets)), recipe.alpha, recipe.top_k or None, recipe.tail)
