@@ -94,6 +94,13 @@ class Recipe(BaseModel):
     def terms(self, batch: Batch) -> list[Term]:
         """The loss of one optimiser batch."""
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """[samples] bool: what has no part in the loss, whatever is read, so that nothing of it need be; None: unknown.
+
+        Asked before the first of several optimiser steps, whose `Batch.old_logprobs` are NaN there.
+        """
+        return None
+
     def loss(self, batch: Batch) -> list[Term]:
         """What the learner minimises: `terms`, and what every recipe of a kind does to them."""
         return self.terms(batch)
