@@ -153,10 +153,11 @@ class TaughtRecipe(Recipe):
         """Whether the divergence is over some of the teacher's tokens, and needs no other of its numbers."""
         return self.support == "teacher" and (self.top_k > 0 or self.teacher.kind == "server")
 
-    def distill(self, coefficients: Tensor) -> Distill:
-        """The divergence of the settings, with these coefficients, [N]."""
-        support: Literal["student", "teacher"] = "teacher" if self.few else "student"
-        return Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip, support=support)
+    def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
+        """The divergence of the settings, with these coefficients, [N]; ``changes``: of other fields of `Distill`."""
+        support = "teacher" if self.few else "student"
+        plain = {"alpha": self.alpha, "top_k": self.top_k or None, "tail": self.tail, "is_clip": self.is_clip}
+        return Distill(coefficients, **{**plain, "support": support, **changes})
 
     def needs(self, name: str = MAIN) -> dict[str, str]:
         """What a teacher must be able to do (`agents.teachers.abilities`), and the setting that asks for it."""
