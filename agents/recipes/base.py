@@ -94,6 +94,13 @@ class Recipe(BaseModel):
     def terms(self, batch: Batch) -> list[Term]:
         """The loss of one optimiser batch."""
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """[samples] bool: what has no part in the loss, whatever is read, so that nothing of it need be; None: unknown.
+
+        Asked before the first of several optimiser steps, whose `Batch.old_logprobs` are NaN there.
+        """
+        return None
+
     def loss(self, batch: Batch) -> list[Term]:
         """What the learner minimises: `terms`, and what every recipe of a kind does to them."""
         return self.terms(batch)
@@ -146,10 +153,11 @@ class TaughtRecipe(Recipe):
         """Whether the divergence is over some of the teacher's tokens, and needs no other of its numbers."""
         return self.support == "teacher" and (self.top_k > 0 or self.teacher.kind == "server")
 
-    def distill(self, coefficients: Tensor) -> Distill:
-        """The divergence of the settings, with these coefficients, [N]."""
-        support: Literal["student", "teacher"] = "teacher" if self.few else "student"
-        return Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip, support=support)
+    def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
+        """The divergence of the settings, with these coefficients, [N]; ``changes``: of other fields of `Distill`."""
+        support = "teacher" if self.few else "student"
+        plain = {"alpha": self.alpha, "top_k": self.top_k or None, "tail": self.tail, "is_clip": self.is_clip}
+        return Distill(coefficients, **{**plain, "support": support, **changes})
 
     def needs(self, name: str = MAIN) -> dict[str, str]:
         """What a teacher must be able to do (`agents.teachers.abilities`), and the setting that asks for it."""
