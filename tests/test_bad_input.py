@@ -111,17 +111,13 @@ def test_nan_rewards_are_counted_and_the_run_goes_on_and_resumes(tiny_dir, tmp_p
 
 def test_nan_rewards_are_left_out_of_evaluations(engine):
     environments = Environments("tests/Poisoned-v0", "train", {"poisoned": (0, 1, 2, 3)})
-    result = evaluate(
-        engine, engine.chat, environments, tasks=12, attempts=2, sampling=Sampling(max_tokens=6), seed=0
-    )
+    result = evaluate(engine, engine.chat, environments, tasks=12, attempts=2, sampling=Sampling(max_tokens=6), seed=0)
     assert (result.sampled.tasks, result.sampled.n, result.greedy.n) == (8, 16, 8)
     assert math.isfinite(result.sampled.mean)
 
 
 def test_what_a_recipe_tries_out_is_not_scored_either(engine):
-    tools = StepTools(
-        engine.chat, environments=Environments("tests/Poisoned-v0", "train"), tasks=[0, 1], engine=engine
-    )
+    tools = StepTools(engine.chat, environments=Environments("tests/Poisoned-v0", "train"), tasks=[0, 1], engine=engine)
     replies = [(g, Reply([1], [], Completion([5], [-1.0], "stop"), "milk")) for g in (0, 1)]
     assert [(a.scored, math.isfinite(a.reward)) for a in tools.judge(replies)] == [(True, True), (False, True)]
     assert [reward is None for reward in tools.grade([0, 1], ["milk", "milk"])] == [False, True]

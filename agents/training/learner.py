@@ -182,8 +182,8 @@ def _require_finite(batch: Batch, terms: Sequence[Term], recipe: str) -> None:
                 sample = int(batch.sequence[t])
                 raise SetupError(
                     f"recipe={recipe!r}: {name} of its {type(term).__name__} are not finite at {int(wrong.sum())} of "
-                    f"{len(wrong)} tokens, first {float(values[t])} at token {t - int(batch.offsets[sample])} of sample "
-                    f"{sample}; give 0 where there is nothing to learn, as agents.losses.reduction does"
+                    f"{len(wrong)} tokens, first {float(values[t])} at token {t - int(batch.offsets[sample])} of "
+                    f"sample {sample}; give 0 where there is nothing to learn, as agents.losses.reduction does"
                 )
 
 
