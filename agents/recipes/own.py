@@ -51,7 +51,7 @@ def _module(place: str, name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise SetupError(f"recipe={place!r}: importing {name} failed: {error}") from error
         raise SetupError(
-            f"recipe={place!r}: there is no module {error.name!r}; install it, or name a file, as ./{error.name}.py:MyRecipe"
+            f"recipe={place!r}: there is no module {error.name!r}; install it, or name a file: ./{error.name}.py:Class"
         ) from error
 
 
