@@ -1,38 +1,36 @@
-"""An environment of your own: one file, imported once, then known by its id.
+"""An environment of your own: one file; importing it makes its id known.
 
-python -c "import my_environment, rfenvs; print(rfenvs.validate('me/Begins-v0', 'train'))"
+python -c "import my_environment, rfenvs; print(rfenvs.validate('me/FiveLetters-v0', 'train'))"
 """
 
 import gymnasium
 
 from rfenvs import Action, Task, TextEnv, Verdict, item
 
-TEXT = "bread bear butter cat candle cup dog door danger fire fox finger hand hill honey lamp lion lemon"
-WORDS, LENGTHS = TEXT.split(), {"train": (3, 4), "test": (5,)}
+TEXT = "bread lemon honey tiger cloud piano night stone ox cat bear milk tree butter candle garden window mountain"
+WORDS, LETTERS = TEXT.split(), {"train": "abcdemnst", "test": "ghilor"}
 
 
-class Begins(TextEnv):
-    """Say a word that begins with a letter and is long enough. Test tasks ask for longer words."""
-
-    letters = "bcdfhl"
+class FiveLetters(TextEnv):
+    """Say a word of five letters that does without a certain one."""
 
     def num_tasks(self, split: str) -> int:
-        return len(self.letters) * len(LENGTHS[split])
+        return len(LETTERS[split])
 
     def task(self, split: str, index: int) -> Task:
-        length, letter = LENGTHS[split][index // len(self.letters)], self.letters[index % len(self.letters)]
-        right = next(word for word in WORDS if word[0] == letter and len(word) >= length)
-        return Task(prompt=f"A word with {letter}, {length} letters or more?", reference=right, data={"length": length})
+        letter = LETTERS[split][index]
+        right = next(word for word in WORDS if len(word) == 5 and letter not in word)
+        return Task(prompt=f"A word of five letters without {letter}?", reference=right, data={"letter": letter})
 
     def grade(self, task: Task, action: Action, turn: int) -> Verdict:
-        word, letter = action.strip(), task.reference[0]
+        word, letter = action.strip(), task.data["letter"]
         if not (word.isascii() and word.isalpha() and word.islower()):
             return Verdict(0.0, [item("invalid_format", "That is not one word in small letters.")])
-        if word[0] != letter:
-            return Verdict(0.0, [item("wrong_answer", f"It begins with {word[0]}, not with {letter}.")])
-        if len(word) < task.data["length"]:
-            return Verdict(0.0, [item("wrong_answer", f"It has only {len(word)} letters.")])
+        if len(word) != 5:
+            return Verdict(0.0, [item("wrong_answer", f"It has {len(word)} letters.")])
+        if letter in word:
+            return Verdict(0.0, [item("wrong_answer", f"There is a {letter} in it.")])
         return Verdict(1.0)
 
 
-gymnasium.register("me/Begins-v0", entry_point=Begins)
+gymnasium.register("me/FiveLetters-v0", entry_point=FiveLetters)

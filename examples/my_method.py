@@ -1,7 +1,7 @@
 """A method of your own, from its equations: DASD, disagreement-aware self-distillation (arXiv 2605.22263).
 
     d_t     = log q(y_t | c, y_<t) - log p(y_t | x, y_<t)               the self-teacher's disagreement
-    omega_t = tanh((tau_rho - H_t) / sigma_H) sigmoid(|d_t| - 1)        towards it where p is sure, away from it at forks
+    omega_t = tanh((tau_rho - H_t) / sigma_H) sigmoid(|d_t| - 1)        towards it where p is sure, away at forks
     A_t     = A_i + beta omega_t d_t
     L       = clipped surrogate of A_t, mean over tokens
 

@@ -145,7 +145,7 @@ def test_the_example_environment_is_valid(monkeypatch):
 
     import rfenvs
 
-    assert all(rfenvs.validate("me/Begins-v0", split).ok for split in ("train", "test"))
+    assert all(rfenvs.validate("me/FiveLetters-v0", split).ok for split in ("train", "test"))
 
 
 def test_the_example_method_is_its_equation():
@@ -188,4 +188,4 @@ def test_the_examples_are_trained_together(tmp_path, monkeypatch, capsys):
     summary = train_mine.main(run_dir=str(tmp_path / "run"))
     assert summary["recipe"] == "dasd"
     before, after = summary["held_out"]["before"], summary["held_out"]["after"]
-    assert after["low"] > before["mean"], "it learns"
+    assert after["mean"] > before["mean"] + 0.1, "it learns"
