@@ -13,10 +13,16 @@ if TYPE_CHECKING:
 
 _TABLE = {
     "dagger": "agents.recipes.dagger:DAgger",
+    "dgrpo": "agents.recipes.dgrpo:DGRPO",
     "gigpo": "agents.recipes.gigpo:GiGPO",
     "grpo": "agents.recipes.grpo:GRPO",
     "imitation": "agents.recipes.imitation:Imitation",
+    "lightning_opd": "agents.recipes.lightning_opd:LightningOPD",
+    "minillm": "agents.recipes.minillm:MiniLLM",
+    "mopd": "agents.recipes.mopd:MOPD",
     "opd": "agents.recipes.opd:OPD",
+    "opsd": "agents.recipes.opsd:OPSD",
+    "pw_opsd": "agents.recipes.pw_opsd:PWOPSD",
     "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
     "sdpo": "agents.recipes.sdpo:SDPO",
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
@@ -24,6 +30,9 @@ _TABLE = {
     "sod": "agents.recipes.sod:SOD",
     "srpo": "agents.recipes.srpo:SRPO",
     "tcod": "agents.recipes.tcod:TCOD",
+    "tip": "agents.recipes.tip:TIP",
+    "uni_opd": "agents.recipes.uni_opd:UniOPD",
+    "vopd": "agents.recipes.vopd:VOPD",
 }
 
 

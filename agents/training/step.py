@@ -20,7 +20,6 @@ import torch
 from agents.batch import MAIN, Batch, Sample, split
 from agents.engines.base import Sampling
 from agents.engines.hf import HFEngine
-from agents.losses.terms import Distill
 from agents.recipes.base import Recipe, TaughtRecipe
 from agents.recipes.tools import StepTools
 from agents.teachers.teacher import Teacher, read_teacher
@@ -98,8 +97,7 @@ class Update:
                 if recipe.needs_reading:
                     batch.readings[stream] = read_teacher(batch, stream)
         if recipe.reads_student:
-            measure = Distill(torch.zeros(len(batch.targets)), recipe.alpha, recipe.top_k or None, recipe.tail)
-            batch.student = self.learner.student(batch, measure)
+            batch.student = self.learner.student(batch, recipe.measure(len(batch.targets)))
 
 
 def _advantage(sample: Sample, advantages: Mapping[tuple[int, int, int], float]) -> float:
