@@ -99,6 +99,10 @@ class LightningOPD(OPD):
         """None: the teacher is asked once, in `views`."""
         return {}
 
+    def needs(self) -> dict[str, str]:
+        """Only the sampled tokens' scores."""
+        return {"logprob": f"recipe={self.name}"}
+
     def sampler(self, engine: HFEngine, teachers: Mapping[str, Teacher]) -> Engine | None:
         """The policy of step 0."""
         return teachers[FIRST]

@@ -89,6 +89,10 @@ class MiniLLM(OPD):
             )
         return self
 
+    def needs(self) -> dict[str, str]:
+        """Full logits: to sample from the mixture, and for the exact divergence."""
+        return {"logits": f"recipe={self.name}"}
+
     def sampler(self, engine: HFEngine, teachers: Mapping[str, Teacher]) -> Engine | None:
         """The mixture of policy and teacher."""
         return MixedEngine(engine, teachers[MAIN], self.share) if self.share else None

@@ -69,6 +69,10 @@ class UniOPD(OPD):
             raise ValueError("recipe.intervention with recipe=uni_opd: judges weigh divergences, and here is none")
         return self
 
+    def needs(self) -> dict[str, str]:
+        """Only the sampled tokens' scores."""
+        return {"logprob": f"recipe={self.name}"}
+
     def check_run(self, run: TrainConfig) -> None:
         """Right and wrong attempts of a group are compared."""
         if self.scope == "group":
