@@ -13,12 +13,18 @@ if TYPE_CHECKING:
 
 _TABLE = {
     "dagger": "agents.recipes.dagger:DAgger",
+    "dgrpo": "agents.recipes.dgrpo:DGRPO",
     "gigpo": "agents.recipes.gigpo:GiGPO",
     "grpo": "agents.recipes.grpo:GRPO",
     "imitation": "agents.recipes.imitation:Imitation",
+    "lightning_opd": "agents.recipes.lightning_opd:LightningOPD",
     "mad_opd": "agents.recipes.mad_opd:MADOPD",
+    "minillm": "agents.recipes.minillm:MiniLLM",
+    "mopd": "agents.recipes.mopd:MOPD",
     "omniopd": "agents.recipes.omniopd:OmniOPD",
     "opd": "agents.recipes.opd:OPD",
+    "opsd": "agents.recipes.opsd:OPSD",
+    "pw_opsd": "agents.recipes.pw_opsd:PWOPSD",
     "resd": "agents.recipes.resd:RESD",
     "ropd": "agents.recipes.ropd:ROPD",
     "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
@@ -28,7 +34,10 @@ _TABLE = {
     "sod": "agents.recipes.sod:SOD",
     "srpo": "agents.recipes.srpo:SRPO",
     "tcod": "agents.recipes.tcod:TCOD",
+    "tip": "agents.recipes.tip:TIP",
+    "uni_opd": "agents.recipes.uni_opd:UniOPD",
     "unisd": "agents.recipes.unisd:UniSD",
+    "vopd": "agents.recipes.vopd:VOPD",
 }
 
 
