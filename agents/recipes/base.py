@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
@@ -24,9 +24,10 @@ from agents.engines.hf import HFEngine
 from agents.losses.terms import Distill, Term
 from agents.recipes.tools import StepTools
 from agents.rollout import Drive
+from agents.teachers.abilities import require
 from agents.teachers.contexts import Context, add_contexts
 from agents.teachers.hints import NOTES
-from agents.teachers.teacher import Teacher, TeacherSettings
+from agents.teachers.teacher import Teacher, TeacherSettings, make_teachers
 from agents.trajectory import Group
 
 if TYPE_CHECKING:
@@ -124,6 +125,9 @@ class TaughtRecipe(Recipe):
         0.5, ge=0, le=1, description="divergence: 0 forward KL, 1 reverse KL, between: generalised JSD"
     )
     top_k: int = Field(100, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
+    support: Literal["student", "teacher"] = Field(
+        "student", description="with top_k: whose likeliest tokens; a server knows the teacher's alone"
+    )
     tail: bool = Field(True, description="with top_k: one bucket for the rest, instead of renormalising")
     is_clip: float = Field(2.0, gt=0, description="cap of the importance weights")
     intervention: Intervention | None = Field(
@@ -143,6 +147,59 @@ class TaughtRecipe(Recipe):
     def streams(self) -> dict[str, str]:
         """Which teacher, by its name, reads which view of a sample: one stream of numbers each."""
         return {MAIN: MAIN}
+
+    @model_validator(mode="after")
+    def _same_number(self) -> Self:
+        k = self.teacher.top_k
+        if self.teacher.kind == "server" and self.support == "teacher" and self.top_k not in (0, k):
+            raise ValueError(
+                f"recipe.top_k={self.top_k} with recipe.support='teacher': the server is asked for "
+                f"recipe.teacher.top_k={k} tokens; give both the same number"
+            )
+        return self
+
+    @property
+    def few(self) -> bool:
+        """Whether the divergence is over some of the teacher's tokens, and needs no other of its numbers."""
+        return self.support == "teacher" and (self.top_k > 0 or self.teacher.kind == "server")
+
+    def distill(self, coefficients: Tensor) -> Distill:
+        """The divergence of the settings, with these coefficients, [N]."""
+        support: Literal["student", "teacher"] = "teacher" if self.few else "student"
+        return Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip, support=support)
+
+    def needs(self, name: str = MAIN) -> dict[str, str]:
+        """What a teacher must be able to do (`agents.teachers.abilities`), and the setting that asks for it."""
+        if name not in self.streams().values():
+            return {}
+        if self.few:
+            return {"top_k": "recipe.support='teacher'"}
+        return {"logits": f"recipe.top_k={self.top_k}{' of the student' if self.top_k else ''}"}
+
+    def make_teachers(self, engine: HFEngine) -> dict[str, Teacher]:
+        """`teachers`, made; what they can do is compared with `needs` before and after, for a server may disappoint.
+
+        Raises:
+            SetupError: A teacher cannot be had, or cannot do what is needed.
+        """
+        self.check_teachers()
+        made = make_teachers(engine, self.teachers())
+        self.check_teachers(made)
+        return made
+
+    def check_teachers(self, made: Mapping[str, Teacher] | None = None) -> None:
+        """Compare `needs` with what the teachers' settings promise, or with what they turned out to be able to do.
+
+        Raises:
+            SetupError: One of them cannot do what is needed.
+        """
+        judges = self.intervention is not None and self.intervention.judge.kind == "teacher"
+        for name, settings in self.teachers().items():
+            needs = self.needs(name)
+            if judges and name == MAIN:
+                needs = {"generate": "recipe.intervention.judge.kind='teacher'", **needs}
+            who = "recipe.teacher" if name == MAIN else f"recipe.teachers.{name}"
+            require(settings, needs, who, made[name].abilities if made else None)
 
     def teaching(self) -> bool:
         """Whether the teachers have a say in this step; where not, no context is made and none of them reads."""
@@ -184,7 +241,7 @@ class TaughtRecipe(Recipe):
 
     def measure(self, tokens: int) -> Distill:
         """The divergence that ``batch.student.gap`` holds, for so many tokens; its coefficients are 0."""
-        return Distill(torch.zeros(tokens), self.alpha, self.top_k or None, self.tail)
+        return self.distill(torch.zeros(tokens))
 
     @property
     def needs_reading(self) -> bool:

@@ -89,7 +89,7 @@ class MiniLLM(OPD):
             )
         return self
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """Full logits: to sample from the mixture, and for the exact divergence."""
         return {"logits": f"recipe={self.name}"}
 

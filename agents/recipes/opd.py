@@ -20,12 +20,13 @@ those of TCOD's ALFWorld configurations (arXiv 2604.24005).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import MAIN, Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, Term
 from agents.recipes.base import TaughtRecipe
@@ -58,8 +59,8 @@ class OPD(TaughtRecipe):
     @model_validator(mode="before")
     @classmethod
     def _plain_for_external(cls, given: Any) -> Any:
-        """An external teacher sees the student's prompt unless something else is asked for."""
-        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) == "external":
+        """Another model sees the student's prompt unless something else is asked for."""
+        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) in ("external", "server"):
             return {**given, "context": Context(sources=["none"])}
         return given
 
@@ -74,7 +75,11 @@ class OPD(TaughtRecipe):
             raise ValueError(
                 f"recipe.form='baseline' estimates the reverse KL: it needs recipe.alpha=1, not {self.alpha}"
             )
-        if self.teacher.kind != "external" and set(self.context.sources) == {"none"}:
+        if self.form != "full" and self.support == "teacher":
+            raise ValueError(
+                f"recipe.form={self.form!r} sees the sampled token alone: leave out recipe.support='teacher'"
+            )
+        if not self.teacher.another and set(self.context.sources) == {"none"}:
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe.context.sources=['none']: a self-teacher that "
                 "sees what the student sees is the student; let it see more, or set recipe.teacher.kind=external"
@@ -87,8 +92,12 @@ class OPD(TaughtRecipe):
         return [self.distill(token_mean(taught))]
 
     def distill(self, coefficients: Tensor) -> Distill:
-        """The divergence of the settings, with these coefficients."""
-        return Distill(coefficients, self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip)
+        """The divergence of the settings, by the estimator that ``form`` names."""
+        return replace(super().distill(coefficients), form=self.form)
+
+    def needs(self, name: str = MAIN) -> dict[str, str]:
+        """A teacher's word on the sampled token alone, where that is the estimator."""
+        return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs(name)
 
 
 def _kind(teacher: Any) -> Any:

@@ -27,7 +27,7 @@ import torch
 from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
-from agents.batch import Batch, Sample
+from agents.batch import MAIN, Batch, Sample
 from agents.credit.calibrate import Direction, Mode, margin_mask, margin_shift
 from agents.credit.routes import balanced
 from agents.losses.reduction import token_mean
@@ -69,7 +69,7 @@ class UniOPD(OPD):
             raise ValueError("recipe.intervention with recipe=uni_opd: judges weigh divergences, and here is none")
         return self
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """Only the sampled tokens' scores."""
         return {"logprob": f"recipe={self.name}"}
 

@@ -45,6 +45,8 @@ class StepResult:
     """False where nothing had a signal, or the gradient was not finite."""
     stats: TokenStats | None
     """Per-token statistics in batch order, NaN where a token carried no signal."""
+    is_clip: float | None = None
+    """The terms' smallest cap of the importance weights; None: none has one."""
 
 
 class Learner:
@@ -76,7 +78,9 @@ class Learner:
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             collected.add(index, stats)
-        return self._finish(total, bool(items), collected)
+        result = self._finish(total, bool(items), collected)
+        caps = [cap for term in terms if (cap := getattr(term, "is_clip", None)) is not None]
+        return dataclasses.replace(result, is_clip=min(caps, default=None))
 
     def loss(
         self, batch: Batch, terms: Sequence[Term], index: Tensor, hidden: Tensor, head: Head, top: int = 0
