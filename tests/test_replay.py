@@ -18,6 +18,7 @@ from agents.recipes.lightning_opd import LightningOPD
 from agents.recorded import SCORES, Recorded
 from agents.report.metrics import read_jsonl
 from agents.teachers.teacher import Teacher
+from agents.training.alarms import SAMPLER_GAP
 from agents.training.trainer import Trainer
 from agents.trajectory import Group, Trajectory, Turn
 
@@ -111,7 +112,9 @@ def test_later_steps_generate_nothing_and_ask_no_teacher(engine, tiny_dir, tmp_p
     numbers = rows(run)
     assert [r["generations"] for r in numbers] == [12, 12, 0, 0, 0, 0]
     assert [r.get("replayed", 0) for r in numbers] == [0, 0, 1, 1, 1, 1]
-    assert all(r["optimizer_steps"] == 1 for r in numbers)
+    assert all(r["optimizer_steps"] == r["off_policy"] == 1 for r in numbers)
+    assert numbers[-1]["sampler_gap_mean"] > SAMPLER_GAP, "it moved away from who sampled"
+    assert not [r for r in read_jsonl(run / "metrics.jsonl") if r.get("name") == "sampler_gap"], "on purpose"
     assert len(asked) == 2
     summary = json.loads((run / "summary.json").read_text())
     assert summary["generations"] == 24
