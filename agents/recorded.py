@@ -7,6 +7,7 @@ taken for another's. A resumed run drops the rows that it will write again (`age
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from agents.batch import Sample, View
 from agents.errors import SetupError
-from agents.report.metrics import iter_jsonl, jsonable
+from agents.report.metrics import iter_jsonl, jsonable, parse_row
 from agents.trajectory import Group, Trajectory, Turn
 
 ROLLOUTS_FILE = "rollouts.jsonl"
@@ -45,6 +46,8 @@ class Recorded:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
         self._lines: dict[int, str] = {}
+        self._offsets: dict[int, int] | None = None
+        """Where each step's line begins; read when it is first needed, after a resumed run has cut the file."""
 
     def add(self, step: int, groups: Sequence[Group], samples: Sequence[Sample], teacher: Mapping[str, Any]) -> None:
         """Keep the groups of a step, and of the samples that have them the teacher's views and scores."""
@@ -62,14 +65,30 @@ class Recorded:
         if self.path is None:
             self._lines[step] = line
             return
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(line + "\n")
+        where = self._where(self.path)
+        with open(self.path, "ab") as file:
+            where[step] = file.seek(0, os.SEEK_END)
+            file.write(line.encode() + b"\n")
 
     def steps(self) -> list[int]:
         """Those that are there, in the order of the file."""
+        return list(self._lines if self.path is None else self._where(self.path))
+
+    def _where(self, path: Path) -> dict[int, int]:
+        if self._offsets is None:
+            self._offsets = {int(row["step"]): offset for offset, row in iter_jsonl(path)}
+        return self._offsets
+
+    def _row(self, step: int) -> dict[str, Any] | None:
         if self.path is None:
-            return list(self._lines)
-        return [int(row["step"]) for _, row in iter_jsonl(self.path)]
+            line = self._lines.get(step)
+            return None if line is None else parse_row(line.encode())
+        offset = self._where(self.path).get(step)
+        if offset is None:
+            return None
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            return parse_row(file.readline())
 
     def read(self, step: int, teacher: Mapping[str, Any]) -> Rollout:
         """What `add` kept of a step.
@@ -77,9 +96,8 @@ class Recorded:
         Raises:
             SetupError: There is no such step, or another teacher scored it.
         """
-        rows = map(json.loads, self._lines.values()) if self.path is None else (r for _, r in iter_jsonl(self.path))
+        row = self._row(step)
         where = self.path or "memory"
-        row = next((row for row in rows if row["step"] == step), None)
         if row is None:
             raise SetupError(f"{where} holds no rollout of step {step}: it was cut or moved; start over with --fresh")
         if row["teacher"] != jsonable(dict(teacher)):

@@ -34,6 +34,7 @@ from agents.recipes.vopd import VOPD
 from agents.report.metrics import read_jsonl
 from agents.rollout import Environments, rollout
 from agents.teachers.teacher import Teacher, TeacherSettings, make_teachers
+from agents.training.check import check_teacher
 from agents.trajectory import Group, Trajectory, Turn
 
 torch.set_num_threads(1)
@@ -161,6 +162,17 @@ def test_what_opsd_needs_of_its_teacher():
     assert set(OPSD(form="sampled", alpha=1.0).needs()) == {"logprob"}
     shown = {"sources": ["reference+rationale"], "allow_reference": True}
     assert set(OPSD(context=shown).needs()) == {"logits", "generate"}
+
+
+def test_a_teacher_is_checked_with_the_texts_that_its_recipe_makes(engine):
+    recipe = OPSD(context={"sources": ["reference+rationale"], "allow_reference": True}, rationale_tokens=3)
+    environments = Environments(coin.ID, "train", {"max_turns": 1})
+    result = check_teacher(
+        engine, Teacher(engine, recipe.teacher), recipe, environments,
+        tasks=2, attempts=2, sampling=Sampling(max_tokens=4), seed=0,
+    )  # fmt: skip
+    assert result.taught == result.attempts == 4
+    assert recipe.state_dict() == {"rationales": {}}, "what it wrote for the check is no part of the run"
 
 
 # ---- PW-OPSD
@@ -522,3 +534,13 @@ def test_sampled_recipes_have_no_other_form_and_no_judge(name):
     with pytest.raises(ValueError, match=r"recipe\.intervention"):
         get(name)(intervention={"judge": {"kind": "rule"}})
     assert set(get(name)().needs()) == {"logprob"}
+
+
+def test_what_a_server_cannot_say_is_refused_before_anything_is_loaded():
+    """Sampled tokens' scores are enough for two of them; MiniLLM samples from the teacher's distribution."""
+    teacher = {"kind": "server", "url": "http://localhost:1/v1"}
+    for name in ("uni_opd", "lightning_opd"):
+        get(name)(teacher=teacher).check_teachers()
+    for name in ("minillm", "vopd", "tip"):
+        with pytest.raises(SetupError, match="full logits"):
+            get(name)(teacher=teacher).check_teachers()

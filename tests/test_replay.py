@@ -17,7 +17,8 @@ from agents.errors import SetupError
 from agents.recipes.lightning_opd import LightningOPD
 from agents.recorded import SCORES, Recorded
 from agents.report.metrics import read_jsonl
-from agents.teachers.teacher import read_teacher
+from agents.teachers.teacher import Teacher
+from agents.training.alarms import SAMPLER_GAP
 from agents.training.trainer import Trainer
 from agents.trajectory import Group, Trajectory, Turn
 
@@ -105,15 +106,15 @@ def settings() -> dict[str, Any]:
 
 def test_later_steps_generate_nothing_and_ask_no_teacher(engine, tiny_dir, tmp_path, settings, monkeypatch):
     asked: list[int] = []
-    read = read_teacher
-    monkeypatch.setattr(
-        "agents.recipes.lightning_opd.read_teacher", lambda batch: asked.append(len(batch)) or read(batch)
-    )
+    score = Teacher.score
+    monkeypatch.setattr(Teacher, "score", lambda self, items, t: asked.append(len(items)) or score(self, items, t))
     run = train("lightning_opd", tiny_dir, tmp_path / "run", **settings)
     numbers = rows(run)
     assert [r["generations"] for r in numbers] == [12, 12, 0, 0, 0, 0]
     assert [r.get("replayed", 0) for r in numbers] == [0, 0, 1, 1, 1, 1]
-    assert all(r["optimizer_steps"] == 1 for r in numbers)
+    assert all(r["optimizer_steps"] == r["off_policy"] == 1 for r in numbers)
+    assert numbers[-1]["sampler_gap_mean"] > SAMPLER_GAP, "it moved away from who sampled"
+    assert not [r for r in read_jsonl(run / "metrics.jsonl") if r.get("name") == "sampler_gap"], "on purpose"
     assert len(asked) == 2
     summary = json.loads((run / "summary.json").read_text())
     assert summary["generations"] == 24

@@ -40,7 +40,8 @@ from agents.losses.terms import Likelihood, Term
 from agents.recipes.opd import OPD
 from agents.recipes.tools import StepTools
 from agents.recorded import ROLLOUTS_FILE, SCORES, Recorded, Rollout
-from agents.teachers.teacher import Teacher, TeacherSettings, read_teacher
+from agents.teachers.reading import read
+from agents.teachers.teacher import Teacher, TeacherSettings
 from agents.trajectory import Group
 
 FIRST = "first"
@@ -74,10 +75,10 @@ class LightningOPD(OPD):
             raise ValueError(
                 f"recipe.form={self.form!r} with recipe=lightning_opd: kept are the sampled tokens' scores"
             )
-        if self.teacher.kind not in ("frozen", "external"):
+        if self.teacher.kind not in ("frozen", "external", "server"):
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe=lightning_opd: what it says is kept, so it "
-                "must not move; set recipe.teacher.kind to frozen or external"
+                "must not move; set recipe.teacher.kind to frozen, external or server"
             )
         if self.intervention is not None:
             raise ValueError(
@@ -101,7 +102,7 @@ class LightningOPD(OPD):
 
     def needs(self, name: str = MAIN) -> dict[str, str]:
         """Only the sampled tokens' scores."""
-        return {"logprob": f"recipe={self.name}"}
+        return {"logprob": f"recipe={self.name}"} if name == MAIN else {}
 
     def sampler(self, engine: HFEngine, teachers: Mapping[str, Teacher]) -> Engine | None:
         """The policy of step 0."""
@@ -127,7 +128,7 @@ class LightningOPD(OPD):
         return self._replayed.groups
 
     def _identity(self) -> dict[str, Any]:
-        return self.teacher.model_dump(include={"kind", "model", "dtype", "temperature"})
+        return self.teacher.model_dump(include={"kind", "model", "dtype", "temperature", "url"})
 
     def views(self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools) -> int:
         """Of new rollouts the teacher's word is asked, and kept; of kept ones it is remembered."""
@@ -137,13 +138,16 @@ class LightningOPD(OPD):
         overlong = super().views(samples, groups, tools)
         taught = [s for s in samples if s.teacher_ids is not None]
         if taught:
-            batch = Batch(taught)
             items = [(s.teacher_ids or [], s.action_ids) for s in taught]
-            batch.teacher = tools.teachers[MAIN].logits(items, tools.sampling.temperature)
-            for sample, scores in zip(
-                taught, read_teacher(batch).logprob.tensor_split(batch.offsets[1:-1]), strict=True
-            ):
-                sample.notes[SCORES] = scores.tolist()
+            said = tools.teachers[MAIN].score(items, tools.sampling.temperature)
+            for i in said.failed:
+                taught[i].show(MAIN, None)
+            taught = [s for s in taught if s.teacher_ids is not None]
+            if said.logits is not None:
+                targets = torch.tensor([i for s in taught for i in s.action_ids])
+                scores = torch.split(read(said.logits, targets).logprob, [len(s.action_ids) for s in taught])
+                for sample, values in zip(taught, scores, strict=True):
+                    sample.notes[SCORES] = values.tolist()
         if self._sampling:
             self._kept.add(self._step, groups, taught, self._identity())
         return overlong

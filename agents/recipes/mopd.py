@@ -24,7 +24,7 @@ from pydantic import Field, model_validator
 
 from agents.batch import Batch, Sample
 from agents.losses.reduction import token_mean
-from agents.losses.terms import Distill, Term
+from agents.losses.terms import Term
 from agents.recipes.base import TaughtRecipe, require_attempts
 from agents.recipes.tools import StepTools
 from agents.teachers.contexts import Context
@@ -79,4 +79,4 @@ class MOPD(TaughtRecipe):
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on every taught token, mean over them."""
         taught = batch.per_token(batch.taught).float()
-        return [Distill(token_mean(taught), self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip)]
+        return [self.distill(token_mean(taught))]

@@ -70,11 +70,13 @@ class OPD(TaughtRecipe):
                 f"recipe.form='sampled' estimates the whole reverse KL: it needs recipe.alpha=1 and recipe.top_k=0, "
                 f"not recipe.alpha={self.alpha} and recipe.top_k={self.top_k}"
             )
-        if self.form == "sampled" and self.support == "teacher":
-            raise ValueError("recipe.form='sampled' sees the sampled token alone: leave out recipe.support='teacher'")
         if self.form == "baseline" and self.alpha != 1.0:
             raise ValueError(
                 f"recipe.form='baseline' estimates the reverse KL: it needs recipe.alpha=1, not {self.alpha}"
+            )
+        if self.form != "full" and self.support == "teacher":
+            raise ValueError(
+                f"recipe.form={self.form!r} sees the sampled token alone: leave out recipe.support='teacher'"
             )
         if not self.teacher.another and set(self.context.sources) == {"none"}:
             raise ValueError(

@@ -57,7 +57,8 @@ class OPSD(TaughtRecipe):
     teacher: TeacherSettings = TeacherSettings(kind="frozen")
     context: Context = Context(sources=["reference"], allow_reference=True)
     alpha: float = Field(0.5, ge=0, le=1, description="the paper's beta: 0 forward KL, 1 reverse KL, between: JSD")
-    top_k: int = Field(0, ge=0, description="divergence over the teacher's likeliest tokens; 0: whole vocabulary")
+    top_k: int = Field(0, ge=0, description="divergence over the likeliest tokens alone; 0: whole vocabulary")
+    support: Literal["student", "teacher"] = Field("teacher", description="with top_k: whose likeliest tokens")
     tail: bool = Field(False, description="with top_k: one bucket for the rest, instead of renormalising both sides")
     form: Literal["full", "sampled"] = Field(
         "full", description="full: over the vocabulary or top_k; sampled: a policy gradient on the sampled token"
@@ -87,11 +88,8 @@ class OPSD(TaughtRecipe):
         return self
 
     def needs(self, name: str = MAIN) -> dict[str, str]:
-        """Full logits, unless the teacher's likeliest tokens or the sampled one are enough; and words."""
-        if self.form == "sampled":
-            found = {"logprob": "recipe.form='sampled'"}
-        else:
-            found = {"top_k" if self.top_k else "logits": f"recipe.top_k={self.top_k}"}
+        """What the divergence takes, which for the sampled token is little; and words, for a rationale."""
+        found = {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs(name)
         if "rationale" in self.context.parts:
             found["generate"] = "the source 'rationale' of recipe.context.sources"
         return found
@@ -105,7 +103,7 @@ class OPSD(TaughtRecipe):
         golds = {g: tools.gold(g) for g in {s.group for s in samples}}
         found = {"reference": [golds[s.group] for s in samples]}
         if "rationale" in self.context.parts:
-            if self.teacher.kind not in ("frozen", "external"):
+            if self.teacher.kind not in ("frozen", "external", "server"):
                 self._rationales.clear()  # another teacher than last time
             asked = {s.group: s for s in reversed(samples) if s.turn == 0 and golds[s.group] is not None}
             new = {g: s for g, s in asked.items() if _task(groups[g]) not in self._rationales}
@@ -128,9 +126,9 @@ class OPSD(TaughtRecipe):
         return [self.distill(token_mean(batch.per_token(batch.taught).float()))]
 
     def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
-        """The divergence of the settings: over the teacher's likeliest tokens, capped where ``clip`` says so."""
-        support = "teacher" if self.top_k else "student"
-        own = {"form": self.form, "support": support, "clip": self.clip, "clip_at": self.clip_at}
+        """The divergence of the settings, capped where ``clip`` says so."""
+        sampled = {"form": "sampled", "support": "student"}
+        own = sampled if self.form == "sampled" else {"clip": self.clip, "clip_at": self.clip_at}
         return super().distill(coefficients, **{**own, **changes})
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -61,8 +62,8 @@ class TIP(OPD):
 
     def measure(self, tokens: int) -> Distill:
         """The divergence that tokens are chosen by: with product the Jensen-Shannon divergence."""
-        alpha = 0.5 if self.select == "product" else self.alpha
-        return Distill(torch.zeros(tokens), alpha, self.top_k or None, self.tail)
+        term = super().measure(tokens)
+        return replace(term, alpha=0.5, form="full") if self.select == "product" else term
 
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on the chosen tokens, mean over them."""

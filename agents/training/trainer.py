@@ -186,9 +186,9 @@ class Trainer:
         drive = recipe.drive(step)
         if expert := self.expert:
             drive = replace(drive, expert=lambda prompts, seed: expert.generate(prompts, config.sampling, seed))
-        replayed = recipe.replay(step)
+        replayed, other = recipe.replay(step), recipe.sampler(self.engine, self.teachers)
         groups = replayed or rollout(
-            recipe.sampler(self.engine, self.teachers) or self.sampler,
+            other or self.sampler,
             self.engine.chat,
             self.environments,
             tasks,
@@ -215,6 +215,8 @@ class Trainer:
         done = self.update.learn(groups, tools)
         metrics = step_metrics(groups, done.samples, done.results) | tools.log | schedule(drive)
         metrics["overlong_contexts"], metrics["teacher_failed"] = done.overlong, done.failed
+        if replayed or other is not None:
+            metrics["off_policy"] = 1
         if replayed:  # nothing was generated
             metrics |= {"generations": 0, "tokens": 0, "replayed": 1}
         metrics["seconds"] = time.perf_counter() - wall
