@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from agents.recipes.base import Recipe
 
 _TABLE = {
+    "antisd": "agents.recipes.antisd:AntiSD",
     "dagger": "agents.recipes.dagger:DAgger",
     "gigpo": "agents.recipes.gigpo:GiGPO",
     "grpo": "agents.recipes.grpo:GRPO",
     "imitation": "agents.recipes.imitation:Imitation",
     "opd": "agents.recipes.opd:OPD",
+    "rlrt": "agents.recipes.rlrt:RLRT",
+    "rlsd": "agents.recipes.rlsd:RLSD",
     "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
     "sdpo": "agents.recipes.sdpo:SDPO",
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",

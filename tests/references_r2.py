@@ -1,0 +1,81 @@
+"""Recipes that reshape advantages, contrast contexts, mark spans or correct themselves, as loops."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from oracle import Reference, World
+from torch import Tensor
+
+RUNS: dict[str, dict[str, Any]] = {}
+
+
+def zero() -> Tensor:
+    return torch.zeros((), dtype=torch.float64)
+
+
+def policy_logprob(w: World, t: int) -> float:
+    """log p(y_t) as a recipe knows it before the step: of the old policy, else as sampled."""
+    source = w.batch.sampler_logprobs if w.batch.old_logprobs is None else w.batch.old_logprobs
+    return float(source[t])
+
+
+def log_ratio(w: World, t: int, stream: str = "teacher") -> float:
+    """log q(y_t) - log p(y_t)."""
+    return float(w.logq(stream)[t, w.batch.targets[t]]) - policy_logprob(w, t)
+
+
+def with_advantages(w: World, advantage: Any) -> Tensor:
+    """GRPO's loss with ``advantage(i, t)`` for the advantage of token t of sample i."""
+    y, total = w.logp_y(), zero()
+    for i in range(len(w.samples)):
+        for t in w.tokens(i):
+            total = total + w.surrogate(t, y[t], advantage(i, t))
+    return total / len(y)
+
+
+def sign(x: float) -> int:
+    return (x > 0) - (x < 0)
+
+
+def ratio_mix(w: World, i: int, t: int, direction: int, epsilon: float, mix: float) -> float:
+    a = float(w.batch.advantages[i])
+    weight = 1.0
+    if w.reads(i):
+        weight = min(max(math.exp(direction * sign(a) * log_ratio(w, t)), 1 - epsilon), 1 + epsilon)
+    return a * ((1 - mix) + mix * weight)
+
+
+def rlsd(w: World) -> Tensor:
+    return with_advantages(w, lambda i, t: ratio_mix(w, i, t, 1, 0.2, 0.5))
+
+
+def rlrt(w: World) -> Tensor:
+    def advantage(i: int, t: int) -> float:
+        if w.samples[i].reward == 1:
+            return ratio_mix(w, i, t, -1, 0.5, 0.5)
+        return float(w.batch.advantages[i])
+
+    return with_advantages(w, advantage)
+
+
+def antisd(w: World) -> Tensor:
+    """The gate is open at first."""
+
+    def advantage(i: int, t: int) -> float:
+        a = float(w.batch.advantages[i])
+        if not w.reads(i):
+            return a
+        u = min(max(log_ratio(w, t), -5.0), 5.0)
+        return a - 0.5 * 0.5 * (math.log1p(math.exp(u)) - math.log(2))
+
+    return with_advantages(w, advantage)
+
+
+REFERENCES = {
+    "rlsd": Reference(rlsd),
+    "rlrt": Reference(rlrt),
+    "antisd": Reference(antisd),
+}

@@ -1,0 +1,217 @@
+"""Recipes that reshape advantages, contrast contexts, mark spans, remember skills or correct themselves."""
+
+from __future__ import annotations
+
+import math
+
+import coin
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from test_learner import make_batch
+
+from agents import recipes
+from agents.batch import Batch, Reading
+from agents.config import build
+from agents.credit.shaping import FLOOR, credit_weight, soft_gain
+from agents.engines.base import Sampling
+from agents.recipes.tools import StepTools
+from agents.rollout import Environments, rollout
+from agents.teachers.contexts import without_thinking
+
+LOG_RATIOS = st.lists(st.floats(-30, 30), min_size=1, max_size=12)
+
+
+def read(batch: Batch, log_ratio: torch.Tensor, entropy: float = 1.0) -> Batch:
+    """The batch with a teacher whose log-ratio at the sampled tokens is this, where it has a view."""
+    taught = batch.per_token(batch.taught)
+    at = (batch.sampler_logprobs + log_ratio).masked_fill(~taught, math.nan)
+    same = torch.full_like(at, entropy).masked_fill(~taught, math.nan)
+    batch.reading = Reading(at, same, same, taught)
+    return batch
+
+
+def played(engine, **kwargs):
+    """Groups of the coin environment, and the tools of a step."""
+    environments = Environments(coin.ID, "train", kwargs)
+    sampling = Sampling(max_tokens=6, temperature=1.0)
+    tasks = [0, 1, 2]
+    groups = rollout(engine, engine.chat, environments, tasks, 4, sampling, 5)
+    tools = StepTools(
+        engine.chat, limit=engine.context_length, seed="s", sampling=sampling, engine=engine, environments=environments,
+        tasks=tasks,
+    )  # fmt: skip
+    return groups, tools
+
+
+def advantages(recipe, batch: Batch) -> torch.Tensor:
+    (term,) = recipe.terms(batch)
+    return term.advantages
+
+
+# ---- advantages that a teacher reshapes
+
+
+def test_rlsd_scales_by_the_evidence_and_never_turns_the_sign():
+    batch = make_batch()
+    d = torch.full((len(batch.targets),), math.log(1.1))
+    a = batch.per_token(batch.advantages)
+    ours = advantages(recipes.get("rlsd")(mix=1.0), read(batch, d))
+    taught = batch.per_token(batch.taught)
+    assert torch.allclose(ours[taught & (a > 0)], a[taught & (a > 0)] * 1.1)
+    assert torch.allclose(ours[taught & (a < 0)], a[taught & (a < 0)] / 1.1)
+    assert torch.equal(ours[~taught], a[~taught])
+    half = advantages(recipes.get("rlsd")(mix=0.5), batch)
+    assert torch.allclose(half[taught & (a > 0)], a[taught & (a > 0)] * 1.05)
+    wild = advantages(recipes.get("rlsd")(mix=1.0), read(batch, 9 * torch.randn(len(a))))
+    assert torch.equal(wild.sign(), a.sign())
+    assert bool(((wild / a)[a != 0] <= 1.2001).all())
+    assert bool(((wild / a)[a != 0] >= 0.7999).all())
+
+
+@pytest.mark.parametrize("name", ["rlsd", "rlrt"])
+def test_without_the_mix_it_is_grpo_and_no_teacher_reads(name):
+    batch = read(make_batch(), torch.randn(len(make_batch().targets)))
+    recipe = recipes.get(name)(mix=0)
+    (ours,), (grpo,) = recipe.terms(batch), recipes.get("grpo")().terms(batch)
+    assert torch.equal(ours.advantages, grpo.advantages)
+    assert torch.equal(ours.coefficients, grpo.coefficients)
+    assert (ours.clip_low, ours.clip_high, ours.is_clip) == (grpo.clip_low, grpo.clip_high, grpo.is_clip)
+    assert not recipe.teaching()
+
+
+def test_rlsd_lets_go_of_the_teacher_in_fifty_steps():
+    recipe = recipes.get("rlsd")()
+    mixes = []
+    for step in (0, 25, 49, 50, 400):
+        recipe.begin(step)
+        mixes.append(recipe.mix.at(step))
+        assert recipe.teaching() == (step < 50)
+    assert mixes == pytest.approx([0.5, 0.25, 0.01, 0.0, 0.0])
+
+
+def test_rlrt_is_the_other_way_round_and_only_where_the_reward_is_full():
+    batch = make_batch()
+    d = torch.linspace(-0.3, 0.3, len(batch.targets))
+    a = batch.per_token(batch.advantages)
+    ours = advantages(recipes.get("rlrt")(mix=1.0), read(batch, d))
+    correct = batch.per_token(batch.correct) & batch.per_token(batch.taught)
+    assert torch.equal(ours[~correct], a[~correct])
+    assert torch.allclose(ours[correct], (a * torch.exp(-a.sign() * d))[correct])
+
+
+@pytest.mark.parametrize(("kind", "bounds"), [("base", (0, 2)), ("instruct", (0.5, 1.5)), ("thinking", (0.8, 1.2))])
+def test_rlrt_is_tighter_for_mature_models(kind, bounds):
+    batch = make_batch()
+    batch.advantages = torch.ones(len(batch))
+    ours = advantages(recipes.get("rlrt")(mix=1.0, model_kind=kind), read(batch, 9 * torch.randn(len(batch.targets))))
+    assert (float(ours.min()), float(ours.max())) == pytest.approx(bounds, abs=1e-6)
+    assert recipes.get("rlrt")(epsilon=0.1, model_kind=kind).epsilon == 0.1
+
+
+def test_antisd_adds_after_centring_and_learns_where_all_rewards_are_equal():
+    batch = make_batch()
+    batch.advantages = torch.zeros(len(batch))
+    d = torch.linspace(-20, 20, len(batch.targets))
+    ours = advantages(recipes.get("antisd")(), read(batch, d))
+    taught = batch.per_token(batch.taught)
+    cut = d.clamp(-5, 5)
+    assert torch.allclose(ours[taught], -0.25 * (torch.log1p(cut.exp()) - math.log(2))[taught], atol=1e-6)
+    assert not ours[~taught].any()
+    assert bool((ours <= 0.5 * -FLOOR + 1e-6).all()), "what it pays for a token is bounded"
+
+
+def test_antisd_gate_closes_on_certainty_and_opens_again(engine):
+    recipe = recipes.get("antisd")()
+    open_at = []
+    for entropy in (2.0, 1.9, 2.1, 2.0, 2.0, 1.87, 1.85, 1.99, 2.0):
+        batch = read(make_batch(), torch.ones(len(make_batch().targets)), entropy)
+        term = recipe.terms(batch)[0]
+        open_at.append(bool((term.advantages != batch.per_token(batch.advantages)).any()))
+        assert batch.log["gate"] == float(open_at[-1])
+        recipe.observe(batch.log)
+    batch = read(make_batch(), torch.ones(len(make_batch().targets)))
+    assert open_at == [True] * 7 + [False] * 2
+    assert advantages(recipe, batch).ne(batch.per_token(batch.advantages)).any(), "open again from H_0"
+
+
+def test_antisd_gate_survives_a_resume():
+    whole, first = recipes.get("antisd")(), recipes.get("antisd")()
+    numbers = [2.0, 1.9, 2.1, 2.0, 2.0, 1.5, 1.7, 2.0, 1.8]
+    for entropy in numbers[:6]:
+        whole.observe({"teacher_entropy": entropy})
+        first.observe({"teacher_entropy": entropy})
+    second = recipes.get("antisd")()
+    second.load_state_dict(first.state_dict())
+    for entropy in numbers[6:]:
+        assert whole.state_dict() == second.state_dict()
+        whole.observe({"teacher_entropy": entropy})
+        second.observe({"teacher_entropy": entropy})
+    assert whole.state_dict() == second.state_dict()
+    assert recipes.get("antisd")().state_dict() != first.state_dict()
+
+
+def test_antisd_without_a_context_is_refused():
+    with pytest.raises(ValueError, match=r"recipe.context.sources.*recipe.teacher.kind"):
+        recipes.get("antisd")(context={"sources": ["none"]})
+
+
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd"])
+def test_settings_of_a_divergence_are_refused(name):
+    with pytest.raises(ValueError, match=f"recipe.top_k=7 with recipe={name}"):
+        recipes.get(name)(top_k=7)
+
+
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd"])
+def test_a_group_of_one_is_refused(name):
+    with pytest.raises(Exception, match=r"batch.attempts is 1"):
+        build({"recipe": {"name": name}, "env": {"id": coin.ID, "kwargs": {"max_turns": 2}}, "batch": {"attempts": 1}})
+
+
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd"])
+def test_the_teacher_sees_more_and_the_student_the_same(engine, name):
+    groups, tools = played(engine)
+    recipe = recipes.get(name)()
+    samples = recipe.samples(groups, tools)
+    before = [(s.prompt_ids, s.messages) for s in samples]
+    recipe.views(samples, groups, tools)
+    assert [(s.prompt_ids, s.messages) for s in samples] == before
+    taught = [s for s in samples if s.view("teacher")]
+    assert taught
+    for s in taught:
+        text = s.view("teacher").messages[-1]["content"]
+        others = [t for a, t in enumerate(groups[s.group].trajectories) if a != s.attempt and t.reward]
+        siblings = [without_thinking(t.turns[0].text) for t in others]
+        gold = tools.gold(s.group)
+        assert gold in text if name == "rlsd" else any(x in text for x in [*siblings, gold])
+
+
+# ---- parts: bounded shapes
+
+
+@given(LOG_RATIOS)
+def test_soft_gain_is_bounded_below_rising_and_no_more_than_half_of_d(values):
+    d = torch.tensor(sorted(values), dtype=torch.float64)
+    gain = soft_gain(d)
+    assert bool((gain >= FLOOR - 1e-12).all())
+    assert bool((gain.diff() >= -1e-12).all())
+    assert bool((gain <= d.clamp(min=0) / 2 + 1e-12).all())
+    assert bool((soft_gain(d, 5.0) <= soft_gain(torch.tensor(5.0, dtype=torch.float64)) + 1e-12).all())
+    assert soft_gain(torch.zeros(1)).item() == 0
+
+
+@given(LOG_RATIOS, st.sampled_from([-1.0, 1.0]), st.integers(1, 3))
+def test_credit_weights_only_move_credit_within_a_trajectory(values, sign, n):
+    d = torch.tensor(values, dtype=torch.float64)
+    trajectory = torch.arange(len(d)) % n
+    counted = torch.arange(len(d)) % 4 != 3
+    weights = credit_weight(d, torch.full_like(d, sign), counted, trajectory, n, 0.5, 5.0)
+    assert bool((weights[~counted] == 1).all())
+    for k in range(n):
+        own = counted & (trajectory == k)
+        if own.any():
+            assert float(weights[own].mean()) == pytest.approx(1)
+            assert float(weights[own].min()) >= 1 / 3 - 1e-9
+            order = d[own].clamp(-5, 5).argsort(stable=True)
+            assert bool(((sign * weights[own][order].diff()) >= -1e-9).all()), "sign-aware"
