@@ -74,8 +74,24 @@ def antisd(w: World) -> Tensor:
     return with_advantages(w, advantage)
 
 
+def credit(w: World) -> Tensor:
+    """Mean over taught tokens of -(log q - log p - lambda log q') log p, the bracket without gradient."""
+    y, total, n = w.logp_y(), zero(), 0
+    for i in range(len(w.samples)):
+        for t in w.tokens(i) if w.reads(i) else ():
+            now = float(y[t].detach())
+            reward = float(w.logq()[t, w.batch.targets[t]]) - now
+            if w.reads(i, "contrast1"):
+                reward -= 0.1 * float(w.logq("contrast1")[t, w.batch.targets[t]])
+            rho, mismatch = w.importance(t, y[t])
+            total = total - reward * y[t] * rho * mismatch
+            n += 1
+    return total / max(n, 1)
+
+
 REFERENCES = {
     "rlsd": Reference(rlsd),
     "rlrt": Reference(rlrt),
     "antisd": Reference(antisd),
+    "credit": Reference(credit),
 }

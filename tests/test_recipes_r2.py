@@ -9,16 +9,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from oracle import World
+from references_r2 import zero
 from test_learner import make_batch
 
 from agents import recipes
-from agents.batch import Batch, Reading
+from agents.batch import Batch, Reading, Sample
 from agents.config import build
 from agents.credit.shaping import FLOOR, credit_weight, soft_gain
 from agents.engines.base import Sampling
 from agents.recipes.tools import StepTools
 from agents.rollout import Environments, rollout
 from agents.teachers.contexts import without_thinking
+from agents.teachers.contrasts import partners
 
 LOG_RATIOS = st.lists(st.floats(-30, 30), min_size=1, max_size=12)
 
@@ -185,6 +188,85 @@ def test_the_teacher_sees_more_and_the_student_the_same(engine, name):
         siblings = [without_thinking(t.turns[0].text) for t in others]
         gold = tools.gold(s.group)
         assert gold in text if name == "rlsd" else any(x in text for x in [*siblings, gold])
+
+
+# ---- credit: contrasts
+
+
+def test_a_contrast_holds_the_other_question_and_this_samples_context(engine):
+    groups, tools = played(engine)
+    recipe = recipes.get("credit")(contrasts=2)
+    samples = recipe.samples(groups, tools)
+    recipe.views(samples, groups, tools)
+    question = [g.trajectories[0].turns[0].messages[-1]["content"] for g in groups]
+    seen = 0
+    for s in samples:
+        main, names = s.view("teacher"), ["contrast1", "contrast2"]
+        assert all((s.view(name) is None) == (main is None) for name in names)
+        if main is None:
+            continue
+        context = main.messages[-1]["content"].removeprefix(question[s.group])
+        swapped = [s.view(name).messages[-1]["content"] for name in names]
+        others = {q + context for g, q in enumerate(question) if g != s.group}
+        assert context
+        assert set(swapped) == others, "two different other tasks, the same context"
+        assert all(s.view(n).ids == engine.chat.encode(s.view(n).messages) for n in names)
+        seen += 1
+    assert seen
+
+
+def test_a_single_task_has_no_contrast(engine):
+    groups, tools = played(engine)
+    recipe = recipes.get("credit")()
+    samples = recipe.samples(groups[:1], tools)
+    recipe.views(samples, groups[:1], tools)
+    assert any(s.view("teacher") for s in samples)
+    assert not any(s.others for s in samples)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=20), st.integers(1, 5))
+def test_partners_are_of_other_tasks_and_differ(pairs, count):
+    samples = [Sample([1], [2], None, [], "", 0.0, [], g, 0, t) for g, t in pairs]
+    columns = partners(samples, count, "s")
+    tasks = len({g for g, _ in pairs})
+    assert columns == partners(samples, count, "s"), "the same again"
+    for i, sample in enumerate(samples):
+        found = [c[i].group for c in columns if c[i] is not None]
+        assert len(found) == min(count, tasks - 1) == len(set(found))
+        assert sample.group not in found
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_credit_without_contrast_is_the_token_level_advantage_of_sdpo(seed):
+    """A_t = log q - log p at the sampled token: `opd` with form=sampled, term by term and in the gradient."""
+    w = World(recipes.get("credit")(contrast=0), seed)
+    opd = World(recipes.get("opd")(form="sampled"), seed)
+    assert set(w.recipe.streams()) == {"teacher"}
+    (ours,), (theirs,) = w.recipe.terms(w.batch), opd.recipe.terms(opd.batch)
+    assert torch.equal(ours.coefficients, theirs.coefficients)
+    for a, b in zip(w.fused()[1], opd.fused()[1], strict=True):
+        assert torch.allclose(a, b)
+    (_, gradient), advantage = w.fused(), zero()
+    y, logq = w.logp_y(), w.logq()
+    for i in range(len(w.samples)):
+        for t in w.tokens(i) if w.reads(i) else ():
+            rho, mismatch = w.importance(t, y[t])
+            gap = float(logq[t, w.batch.targets[t]] - y[t].detach())
+            advantage = advantage + gap * y[t] * rho * mismatch
+    w.hidden.grad = w.weight.grad = None
+    (-advantage / w.batch.per_token(w.batch.taught).sum()).backward()
+    assert torch.allclose(gradient[0], w.hidden.grad)
+    assert torch.allclose(gradient[1], w.weight.grad)
+
+
+@pytest.mark.parametrize("centre", ["sequence", "batch"])
+def test_a_centred_contrast_favours_no_token_on_average(centre):
+    w = World(recipes.get("credit")(centre=centre, contrast=0.7), 2)
+    contrast = w.recipe.terms(w.batch)[1].advantages
+    assert contrast.abs().sum() > 0
+    both = w.batch.taught & w.batch.viewed("contrast1")
+    assert float(contrast[w.batch.per_token(both)].mean()) == pytest.approx(0, abs=1e-6)
+    assert not contrast[~w.batch.per_token(both)].any()
 
 
 # ---- parts: bounded shapes

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _TABLE = {
     "antisd": "agents.recipes.antisd:AntiSD",
+    "credit": "agents.recipes.credit:CREDIT",
     "dagger": "agents.recipes.dagger:DAgger",
     "gigpo": "agents.recipes.gigpo:GiGPO",
     "grpo": "agents.recipes.grpo:GRPO",

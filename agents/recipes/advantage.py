@@ -28,15 +28,10 @@ if TYPE_CHECKING:
     from agents.config import TrainConfig
 
 
-class AdvantageRecipe(TaughtRecipe):
-    """The policy gradient with a teacher's say in the advantages; the teacher is the policy as it is now."""
+class SampledRecipe(TaughtRecipe):
+    """Reads the teacher's probability of the sampled token alone; what shapes a divergence is refused."""
 
     reads_teacher: ClassVar[bool] = True
-    _unused: ClassVar[tuple[str, ...]] = ("alpha", "top_k", "tail", "intervention")
-
-    teacher: TeacherSettings = TeacherSettings(kind="live")
-    clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio")
-    clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -44,14 +39,22 @@ class AdvantageRecipe(TaughtRecipe):
         return frozenset({"logprob"})
 
     @model_validator(mode="after")
-    def _no_divergence(self) -> AdvantageRecipe:
-        for name in self._unused:
+    def _no_divergence(self) -> SampledRecipe:
+        for name in ("alpha", "top_k", "tail", "intervention"):
             if (value := getattr(self, name)) != type(self).model_fields[name].default:
                 raise ValueError(
-                    f"recipe.{name}={value!r} with recipe={self.name}: it shapes a divergence, and this method has "
-                    "none; leave it out, or use recipe=sdpo_grpo"
+                    f"recipe.{name}={value!r} with recipe={self.name}: it shapes a divergence over the "
+                    "vocabulary, and this method has none; leave it out, or use recipe=sdpo_grpo"
                 )
         return self
+
+
+class AdvantageRecipe(SampledRecipe):
+    """The policy gradient with a teacher's say in the advantages; the teacher is the policy as it is now."""
+
+    teacher: TeacherSettings = TeacherSettings(kind="live")
+    clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio")
+    clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio")
 
     def check_run(self, run: TrainConfig) -> None:
         """A group of one has no advantages."""
