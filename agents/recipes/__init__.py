@@ -18,9 +18,13 @@ _TABLE = {
     "gigpo": "agents.recipes.gigpo:GiGPO",
     "grpo": "agents.recipes.grpo:GRPO",
     "imitation": "agents.recipes.imitation:Imitation",
+    "mad_opd": "agents.recipes.mad_opd:MADOPD",
+    "omniopd": "agents.recipes.omniopd:OmniOPD",
     "opd": "agents.recipes.opd:OPD",
+    "resd": "agents.recipes.resd:RESD",
     "rlrt": "agents.recipes.rlrt:RLRT",
     "rlsd": "agents.recipes.rlsd:RLSD",
+    "ropd": "agents.recipes.ropd:ROPD",
     "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
     "sdpo": "agents.recipes.sdpo:SDPO",
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
@@ -28,6 +32,7 @@ _TABLE = {
     "sod": "agents.recipes.sod:SOD",
     "srpo": "agents.recipes.srpo:SRPO",
     "tcod": "agents.recipes.tcod:TCOD",
+    "unisd": "agents.recipes.unisd:UniSD",
 }
 
 
