@@ -89,9 +89,36 @@ def credit(w: World) -> Tensor:
     return total / max(n, 1)
 
 
+def marked(w: World) -> None:
+    """Spans of every other sample: its first token, and its last."""
+    for k, sample in enumerate(w.samples):
+        last = len(sample.action_ids)
+        sample.notes["spans"] = [(0, 1), (last - 1, last)] if k % 2 or k > 8 else []
+
+
+def trace(w: World) -> Tensor:
+    """The first step: lambda = lambda_0 = 0.5, so that spans have no policy gradient."""
+    y, logp, total = w.logp_y(), w.logp(), zero()
+    for i, sample in enumerate(w.samples):
+        spans = [t for t in w.tokens(i) if w.reads(i) and sample.notes["spans"]]
+        spans = [t for t in spans if t in (w.tokens(i)[0], w.tokens(i)[-1])]
+        for t in w.tokens(i):
+            if t not in spans:
+                total = total + w.surrogate(t, y[t], float(w.batch.advantages[i])) / len(y)
+                continue
+            p, q = logp[t], w.logq()[t]
+            kl = (q.exp() * (q - p)).sum() if sample.reward == 1 else (p.exp() * (p - q)).sum()
+            kl = kl * min(1.0, 0.05 / float(kl.detach()))
+            rho, mismatch = w.importance(t, y[t])
+            mean_over_span = kl * rho * mismatch / len(spans)
+            total = total + 0.5 * len(spans) / len(w.tokens(i)) * mean_over_span / len(w.samples)
+    return total
+
+
 REFERENCES = {
     "rlsd": Reference(rlsd),
     "rlrt": Reference(rlrt),
     "antisd": Reference(antisd),
     "credit": Reference(credit),
+    "trace": Reference(trace, prepare=marked),
 }

@@ -30,7 +30,7 @@ ERROR_TAGS = (
 Span = tuple[int, int]
 """Tokens from the first up to but without the second."""
 
-_MARKS = re.compile(r"\d+(?:\s*-\s*\d+)?(?:\s*,\s*\d+(?:\s*-\s*\d+)?)*")
+_MARKS = re.compile(r"\d+(?: *- *\d+)?(?: *, *\d+(?: *- *\d+)?)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -45,16 +45,19 @@ class Annotation:
 def segments(pieces: Sequence[str], longest: int = 48) -> list[Span]:
     """Cut an attempt, given token by token as text, behind line ends and sentences, and after ``longest`` tokens.
 
-    The spans are a partition of the tokens, in order.
+    The spans are a partition of the tokens, in order. What is blank, such as a stop token, goes with what is before it.
 
     >>> segments(["2", "+2", " is", " 4.", " So", "\\n", "4"])
     [(0, 4), (4, 6), (6, 7)]
     """
     if longest < 1:
         raise ValueError(f"longest={longest} must be at least 1")
-    spans, start = [], 0
+    spans: list[Span] = []
+    start = 0
     for end, piece in enumerate(pieces, 1):
-        if "\n" in piece or piece.rstrip().endswith((".", "!", "?", ";")) or end - start >= longest:
+        if spans and start == end - 1 and not piece.strip():
+            spans[-1], start = (spans[-1][0], end), end
+        elif "\n" in piece or piece.rstrip().endswith((".", "!", "?", ";")) or end - start >= longest:
             spans.append((start, end))
             start = end
     return [*spans, (start, len(pieces))] if start < len(pieces) else spans

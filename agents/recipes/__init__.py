@@ -32,6 +32,7 @@ _TABLE = {
     "sod": "agents.recipes.sod:SOD",
     "srpo": "agents.recipes.srpo:SRPO",
     "tcod": "agents.recipes.tcod:TCOD",
+    "trace": "agents.recipes.trace:TRACE",
     "unisd": "agents.recipes.unisd:UniSD",
 }
 
