@@ -33,14 +33,13 @@ class SampledRecipe(TaughtRecipe):
 
     reads_teacher: ClassVar[bool] = True
 
-    @property
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> dict[str, str]:
         """The teacher's log-probability of what was sampled."""
-        return frozenset({"logprob"})
+        return {"logprob": f"recipe={self.name}"}
 
     @model_validator(mode="after")
     def _no_divergence(self) -> SampledRecipe:
-        for name in ("alpha", "top_k", "tail", "intervention"):
+        for name in ("alpha", "top_k", "support", "tail", "intervention"):
             if (value := getattr(self, name)) != type(self).model_fields[name].default:
                 raise ValueError(
                     f"recipe.{name}={value!r} with recipe={self.name}: it shapes a divergence over the "

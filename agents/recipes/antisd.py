@@ -54,7 +54,7 @@ class AntiSD(AdvantageRecipe):
 
     @model_validator(mode="after")
     def _informed(self) -> AntiSD:
-        if self.teacher.kind != "external" and "none" in self.context.sources:
+        if not self.teacher.another and "none" in self.context.sources:
             raise ValueError(
                 f"recipe.context.sources={self.context.sources} with recipe.teacher.kind={self.teacher.kind!r}: moving "
                 "away from a teacher that sees no more than the policy collapses within about 70 steps (the paper's "
@@ -62,6 +62,10 @@ class AntiSD(AdvantageRecipe):
             )
         self._state = GateState(self.gate)
         return self
+
+    def needs(self) -> dict[str, str]:
+        """Its entropy, too."""
+        return {"logprob": "recipe=antisd", "logits": "recipe.gate, which reads the teacher's entropy,"}
 
     def teaching(self) -> bool:
         """Not where lambda is 0; a closed gate still reads the teacher, to know when to open."""

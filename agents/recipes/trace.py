@@ -11,6 +11,7 @@ attempt.
           + lambda_k  1/n sum_y |S_y| / |y|  mean over S_y of D_t
     D_t = KL(q || p) on spans of correct attempts,  KL(p || q) on spans of wrong ones
     lambda_k = 0.5 for 10 steps, then linearly to 0 over 30; from step 40 on no teacher reads and nobody annotates
+    q        = the policy of a while ago, copied every 10 steps
 
 The annotator is the policy itself (``author``), or its teacher, which may be another model. A reply that is unclear
 marks nothing. Tags are from closed lists (`agents.credit.spans`): no text of a span can reach the teacher. GRPO is a
@@ -25,6 +26,7 @@ default the position as a whole weighs at most ``clip`` nats. Which direction he
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -33,7 +35,7 @@ from torch import Tensor
 
 from agents.batch import Batch, Sample
 from agents.losses.reduction import sequence_mean, token_mean
-from agents.losses.terms import Distill, PolicyGradient, Term
+from agents.losses.terms import PolicyGradient, Term
 from agents.recipes.base import TaughtRecipe, require_attempts
 from agents.recipes.tools import StepTools
 from agents.recipes.writers import mark_spans
@@ -53,7 +55,7 @@ class TRACE(TaughtRecipe):
     run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}}
     gives: ClassVar[tuple[str, ...]] = ("tag",)
 
-    teacher: TeacherSettings = TeacherSettings(kind="frozen")
+    teacher: TeacherSettings = TeacherSettings(kind="periodic", every=10)
     context: Context = Context(sources=["tag"], wording="paper")
     top_k: int = Field(0, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
     weight: Scheduled = Field(
@@ -83,6 +85,10 @@ class TRACE(TaughtRecipe):
     def check_run(self, run: TrainConfig) -> None:
         """A group of one has no advantages."""
         require_attempts(run, f"recipe={self.name}")
+
+    def needs(self) -> dict[str, str]:
+        """Words, where it annotates."""
+        return super().needs() | ({"generate": "recipe.author='teacher'"} if self.author == "teacher" else {})
 
     def teaching(self) -> bool:
         """Until the schedule is over."""
@@ -116,12 +122,8 @@ class TRACE(TaughtRecipe):
         for alpha, routed in ((self.key_alpha, span & correct), (self.error_alpha, span & ~correct)):
             if routed.any():
                 share = weight * sequence_mean(everything, batch.sequence, len(batch), routed.float())
-                terms.append(
-                    Distill(
-                        share, alpha, self.top_k or None, self.tail, is_clip=self.is_clip, clip=self.clip,
-                        clip_at=self.clip_at,
-                    )
-                )  # fmt: skip
+                term = self.distill(share)
+                terms.append(replace(term, alpha=alpha, clip=self.clip, clip_at=self.clip_at))
         batch.log["span_share"] = float(span.float().mean()) if len(span) else 0.0
         return terms
 
