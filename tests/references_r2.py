@@ -89,6 +89,23 @@ def credit(w: World) -> Tensor:
     return total / max(n, 1)
 
 
+def sgcd(w: World) -> Tensor:
+    """Weights standardised and of mean 1 over the tokens of a trajectory that the teacher read."""
+    weights: dict[int, float] = {}
+    for g in range(3):
+        for attempt in range(3):
+            turns = [i for i, s in enumerate(w.samples) if (s.group, s.attempt) == (g, attempt) and w.reads(i)]
+            a = {i: sign(float(w.batch.advantages[i])) for i in turns}
+            s = {t: a[i] * min(max(log_ratio(w, t), -5.0), 5.0) for i in turns for t in w.tokens(i)}
+            if not s:
+                continue
+            mean = sum(s.values()) / len(s)
+            deviation = math.sqrt(sum((x - mean) ** 2 for x in s.values()) / len(s)) + 1e-6
+            raw = {t: min(max(1 + 0.5 * math.tanh((x - mean) / deviation), 0.5), 1.5) for t, x in s.items()}
+            weights |= {t: x * len(raw) / sum(raw.values()) for t, x in raw.items()}
+    return with_advantages(w, lambda i, t: float(w.batch.advantages[i]) * weights.get(t, 1.0))
+
+
 def marked(w: World) -> None:
     """Spans of every other sample: its first token, and its last."""
     for k, sample in enumerate(w.samples):
@@ -120,5 +137,6 @@ REFERENCES = {
     "rlrt": Reference(rlrt),
     "antisd": Reference(antisd),
     "credit": Reference(credit),
+    "sgcd": Reference(sgcd),
     "trace": Reference(trace, prepare=marked),
 }

@@ -164,13 +164,13 @@ def test_antisd_without_a_context_is_refused():
         recipes.get("antisd")(context={"sources": ["none"]})
 
 
-@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd"])
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "credit", "sgcd"])
 def test_settings_of_a_divergence_are_refused(name):
     with pytest.raises(ValueError, match=f"recipe.top_k=7 with recipe={name}"):
         recipes.get(name)(top_k=7)
 
 
-@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd"])
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "trace", "sgcd"])
 def test_a_group_of_one_is_refused(name):
     with pytest.raises(Exception, match=r"batch.attempts is 1"):
         build({"recipe": {"name": name}, "env": {"id": coin.ID, "kwargs": {"max_turns": 2}}, "batch": {"attempts": 1}})
@@ -283,9 +283,14 @@ def marking(who, asked):
     return f"segments: 1, {count}\ntag: {tag}"
 
 
+def scripted_by(tools, answer):
+    """The same tools, whose models answer from a script."""
+    return Scripted(**{f.name: getattr(tools, f.name) for f in fields(tools)}).answering(answer)
+
+
 def annotated(engine, answer=marking, **settings):
     groups, tools = played(engine)
-    scripted = Scripted(**{f.name: getattr(tools, f.name) for f in fields(tools)}).answering(answer)
+    scripted = scripted_by(tools, answer)
     recipe = recipes.get("trace")(**settings)
     samples = recipe.samples(groups, scripted)
     recipe.views(samples, groups, scripted)
@@ -361,6 +366,66 @@ def test_each_outcome_has_its_direction_and_entries_are_cut_on_request_only():
     assert key.clip_at == "entry"
     with pytest.raises(ValueError, match=r"recipe.alpha=0.3 .*recipe.key_alpha"):
         recipes.get("trace")(alpha=0.3)
+
+
+# ---- sgcd: notes on siblings
+
+
+def test_a_note_is_written_for_mixed_groups_and_read_by_the_teacher_alone(engine):
+    groups, tools = played(engine)
+    tools = scripted_by(tools, lambda who, asked: "<think>hm</think>Add the codes up first.")
+    recipe = recipes.get("sgcd")()
+    samples = recipe.samples(groups, tools)
+    before = [(s.prompt_ids, s.messages) for s in samples]
+    recipe.views(samples, groups, tools)
+    mixed = {g for g, group in enumerate(groups) if len({t.reward for t in group.trajectories}) == 2}
+    assert mixed
+    assert len(tools.asked) == len(mixed) == tools.log["notes"], "one note a group"
+    assert {s.group for s in samples if s.view("teacher")} == mixed
+    assert [(s.prompt_ids, s.messages) for s in samples] == before
+    for s in samples:
+        if s.group in mixed:
+            told = s.view("teacher").messages[-1]["content"]
+            assert "Add the codes up first." in told
+            assert "<think>" not in told
+    good, bad = tools.asked[0][1].split("Attempts at this that failed:")
+    first = groups[min(mixed)]
+    assert all(without_thinking(t.turns[0].text) in (good if t.reward else bad) for t in first.trajectories[:2])
+
+
+def test_an_author_that_says_nothing_leaves_grpo(engine):
+    groups, tools = played(engine)
+    recipe, silent = recipes.get("sgcd")(), scripted_by(tools, lambda who, asked: " ")
+    samples = recipe.samples(groups, silent)
+    recipe.views(samples, groups, silent)
+    assert not any(s.view("teacher") for s in samples)
+    batch = Batch(samples)
+    batch.advantages = torch.tensor([s.reward - 0.5 for s in samples])
+    assert torch.equal(advantages(recipe, batch), batch.per_token(batch.advantages))
+
+
+def test_sgcd_moves_credit_within_a_trajectory_and_adds_none():
+    batch = make_batch()
+    d = torch.randn(len(batch.targets), generator=torch.Generator().manual_seed(0))
+    ours, a = advantages(recipes.get("sgcd")(), read(batch, d)), batch.per_token(batch.advantages)
+    assert not torch.allclose(ours, a)
+    assert torch.equal(ours.sign(), a.sign())
+    for k in range(len(batch)):
+        own = batch.sequence == k
+        assert float(ours[own].mean()) == pytest.approx(float(batch.advantages[k]), abs=1e-6)
+    equal = advantages(recipes.get("sgcd")(), read(batch, torch.full_like(d, 0.7)))
+    assert torch.allclose(equal, a, atol=1e-5), "agreement about all tokens alike is GRPO"
+
+
+def test_credit_weights_are_golden():
+    """d = (1, -1): s = (1, -1) on a success, turned over on a failure; w = 1 +- tanh(1) / 2, whose mean is 1."""
+    d, one = torch.tensor([1.0, -1.0]), torch.ones(2)
+    counted, trajectory = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.long)
+    up = credit_weight(d, one, counted, trajectory, 1, 0.5, 5.0)
+    assert up.tolist() == pytest.approx([1.3807971, 0.6192029], abs=1e-5)
+    assert credit_weight(d, -one, counted, trajectory, 1, 0.5, 5.0).tolist() == pytest.approx(
+        [0.6192029, 1.3807971], abs=1e-5
+    )
 
 
 # ---- parts: spans

@@ -29,6 +29,7 @@ _TABLE = {
     "sdpo": "agents.recipes.sdpo:SDPO",
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
     "sdpo_rich": "agents.recipes.sdpo:SDPORich",
+    "sgcd": "agents.recipes.sgcd:SGCD",
     "sod": "agents.recipes.sod:SOD",
     "srpo": "agents.recipes.srpo:SRPO",
     "tcod": "agents.recipes.tcod:TCOD",
