@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from agents.recipes.base import Recipe
 
 _TABLE = {
+    "antisd": "agents.recipes.antisd:AntiSD",
+    "credit": "agents.recipes.credit:CREDIT",
     "dagger": "agents.recipes.dagger:DAgger",
     "dgrpo": "agents.recipes.dgrpo:DGRPO",
     "gigpo": "agents.recipes.gigpo:GiGPO",
@@ -26,15 +28,19 @@ _TABLE = {
     "opsd": "agents.recipes.opsd:OPSD",
     "pw_opsd": "agents.recipes.pw_opsd:PWOPSD",
     "resd": "agents.recipes.resd:RESD",
+    "rlrt": "agents.recipes.rlrt:RLRT",
+    "rlsd": "agents.recipes.rlsd:RLSD",
     "ropd": "agents.recipes.ropd:ROPD",
     "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
     "sdpo": "agents.recipes.sdpo:SDPO",
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
     "sdpo_rich": "agents.recipes.sdpo:SDPORich",
+    "sgcd": "agents.recipes.sgcd:SGCD",
     "sod": "agents.recipes.sod:SOD",
     "srpo": "agents.recipes.srpo:SRPO",
     "tcod": "agents.recipes.tcod:TCOD",
     "tip": "agents.recipes.tip:TIP",
+    "trace": "agents.recipes.trace:TRACE",
     "uni_opd": "agents.recipes.uni_opd:UniOPD",
     "unisd": "agents.recipes.unisd:UniSD",
     "vopd": "agents.recipes.vopd:VOPD",
