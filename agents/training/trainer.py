@@ -38,7 +38,7 @@ from agents.training.check import check_teacher
 from agents.training.console import Console
 from agents.training.evaluate import Evaluation, evaluate
 from agents.training.learner import Learner, StepResult
-from agents.training.metrics import cut_warning, schedule, step_metrics
+from agents.training.metrics import cut_warning, health, schedule, step_metrics
 from agents.training.records import trajectory_rows
 from agents.training.step import Update
 from agents.trajectory import Group
@@ -76,7 +76,7 @@ class Trainer:
         self.engine = load_engine(config, train=True)
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
         recipe = config.recipe
-        self.teachers = make_teachers(self.engine, recipe.teachers()) if isinstance(recipe, TaughtRecipe) else {}
+        self.teachers = make_teachers(self.engine, recipe.teachers())
         self.update = Update(recipe, self.engine, self.learner, self.teachers, config.sampling, config.record_tokens)
         settings = recipe.expert()
         self.expert = Teacher(self.engine, settings, beside=self.teachers.get(MAIN)) if settings else None
@@ -271,7 +271,7 @@ class Trainer:
         result = evaluate(
             self.engine, self.engine.chat, self.held_out,
             tasks=settings.tasks, attempts=settings.attempts, sampling=self.config.eval_sampling(), seed=settings.seed,
-            settings=self.config.rollout,
+            settings=self.config.rollout, opening=self.config.recipe.evaluated_with(),
         )  # fmt: skip
         generations = step * self.config.batch.tasks * self.config.batch.attempts
         for row in _eval_rows(result, settings.split, settings.temperature):
@@ -296,6 +296,8 @@ class Trainer:
             "train_cpu_seconds": sum(r["cpu_seconds"] for r in train),
             "alarms": sum(r["kind"] == "alarm" for r in rows),
         }
+        if found := self.config.recipe.found():
+            summary["found"] = found
         if self.config.note:
             summary["note"] = self.config.note
         for name, greedy in (("held_out", False), ("held_out_greedy", True)):
@@ -357,8 +359,8 @@ def load_engine(config: TrainConfig, train: bool = False) -> HFEngine:
 
 
 def _eval_rows(result: Evaluation, split: str, temperature: float) -> list[dict[str, Any]]:
-    pairs = ((temperature, result.sampled), (0.0, result.greedy))
-    return [{"split": split, "temperature": t, **e.to_dict()} for t, e in pairs]
+    pairs = ((temperature, result.sampled, result.groups), (0.0, result.greedy, result.greedy_groups))
+    return [{"split": split, "temperature": t, **e.to_dict(), **health(groups)} for t, e, groups in pairs]
 
 
 def _differences(theirs: Any, mine: Any, prefix: str = "") -> list[str]:
