@@ -23,6 +23,7 @@ _TABLE = {
     "sdpo_rich": "agents.recipes.sdpo:SDPORich",
     "sod": "agents.recipes.sod:SOD",
     "srpo": "agents.recipes.srpo:SRPO",
+    "stable_opd": "agents.recipes.stable_opd:StableOPD",
     "tcod": "agents.recipes.tcod:TCOD",
 }
 

@@ -23,7 +23,7 @@ from agents.errors import SetupError
 from agents.losses.fused import auto_chunk, token_stats
 from agents.rollout import Environments
 from agents.teachers.teacher import Teacher
-from agents.trajectory import Message
+from agents.trajectory import Group, Message
 
 
 @dataclass(frozen=True)
@@ -222,3 +222,27 @@ class StepTools:
         if self.environments is None:
             raise SetupError("these tools have no environments to try answers in")
         return self.environments
+
+
+def golden(groups: Sequence[Group], tools: StepTools) -> list[Sample]:
+    """The environment's own right answer to each group's first prompt, as a sequence of source ``"reference"``.
+
+    Groups without a scored attempt, tasks whose answer is not one action, and answers that do not fit have none.
+    """
+    found = []
+    for g, group in enumerate(groups):
+        turn = next((t.turns[0] for t in group.scored() if t.turns), None)
+        answer = None if turn is None else tools.gold(g)
+        if turn is None or answer is None:
+            continue
+        ids = tools.chat.written(answer)
+        if len(turn.prompt_ids) + len(ids) <= tools.limit:
+            found.append(
+                Sample(turn.prompt_ids, ids, None, turn.messages, answer, 1.0, [], g, 0, 0, source="reference")
+            )
+    return found
+
+
+def beside(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Sample]:
+    """Both, the others behind the samples of their group: an optimiser step that has the one has the other."""
+    return sorted([*samples, *others], key=lambda sample: sample.group)
