@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from agents.config import TrainConfig
 
 
+Texts = dict[str, list[str | None]]
+"""By source of a context, one text for each sample; None where there is none."""
+
+
 class Recipe(BaseModel):
     """Base of all recipes; fields are the method's settings, with their published values as defaults."""
 

@@ -64,6 +64,17 @@ class Attempt:
     scored: bool
 
 
+def opening(group: Group) -> list[Message]:
+    """The task of a group as its first prompt says it; a bare user turn where no attempt got so far."""
+    first = next((t.turns[0].messages for t in group.trajectories if t.turns), None)
+    return list(first) if first else [{"role": "user", "content": ""}]
+
+
+def question_of(group: Group) -> str:
+    """The same in one text, to quote: examples that answer it are left out."""
+    return "\n".join(m["content"] for m in opening(group) if m["role"] != "assistant")
+
+
 @dataclass
 class StepTools:
     """Made anew each step. Without an engine only the chat template is there, which is enough for most recipes."""
@@ -180,21 +191,25 @@ class StepTools:
         actions = env.gold_actions(env.get_task(self.tasks[group]))
         return actions[0] if len(actions) == 1 else None
 
-    def logprobs(self, items: Sequence[Scored]) -> list[list[float]]:
-        """The policy's log-probabilities of given actions, at the sampling temperature: one list an item."""
+    def measure(self, items: Sequence[Scored]) -> list[tuple[list[float], list[float]]]:
+        """The policy now: (log-probability of each token of an action, entropy there), nats, for each item.
+
+        At the sampling temperature, over the whole vocabulary.
+        """
         if not items:
             return []
         if self.engine is None:
             raise SetupError("these tools have no engine to score with")
         hidden = self.engine.read(items)
-        ids = [i for _, action in items for i in action]
-        targets = torch.tensor(ids, device=hidden.device)
-        values = token_stats(hidden, self.engine.head(), targets, temperature=self.sampling.temperature)[0].tolist()
-        result, at = [], 0
-        for _, action in items:
-            result.append(values[at : at + len(action)])
-            at += len(action)
-        return result
+        targets = torch.tensor([i for _, action in items for i in action], device=hidden.device)
+        stats = token_stats(hidden, self.engine.head(), targets, temperature=self.sampling.temperature)
+        lengths = [len(action) for _, action in items]
+        columns = [torch.split(values.cpu(), lengths) for values in stats]
+        return [(logp.tolist(), entropy.tolist()) for logp, entropy in zip(*columns, strict=True)]
+
+    def logprobs(self, items: Sequence[Scored]) -> list[list[float]]:
+        """The policy's log-probabilities of given actions: the first half of `measure`."""
+        return [logp for logp, _ in self.measure(items)]
 
     @torch.no_grad()
     def among_likeliest(self, items: Sequence[Scored], k: int) -> list[list[bool]]:
