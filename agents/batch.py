@@ -285,10 +285,8 @@ class Batch:
         return torch.tensor([s.reward for s in self.samples], dtype=torch.float32)
 
     @property
-    def sampler_logprobs(self) -> Tensor | None:
-        """[N] as sampled, NaN where the policy did not sample the sequence; None where it sampled none."""
-        if all(s.logprobs is None for s in self.samples):
-            return None
+    def sampler_logprobs(self) -> Tensor:
+        """[N] as sampled, NaN where the policy did not sample the sequence from its prompt."""
         values = [x for s in self.samples for x in (s.logprobs or [math.nan] * len(s.action_ids))]
         return torch.tensor(values, dtype=torch.float32)
 

@@ -12,13 +12,18 @@ if TYPE_CHECKING:
     from agents.recipes.base import Recipe
 
 _TABLE = {
+    "brts": "agents.recipes.brts:BRTS",
+    "cipo": "agents.recipes.cipo:CIPO",
     "dagger": "agents.recipes.dagger:DAgger",
+    "fast_slow": "agents.recipes.fast_slow:FastSlow",
     "gigpo": "agents.recipes.gigpo:GiGPO",
     "grpo": "agents.recipes.grpo:GRPO",
     "imitation": "agents.recipes.imitation:Imitation",
     "mad_opd": "agents.recipes.mad_opd:MADOPD",
+    "npo": "agents.recipes.npo:NPO",
     "omniopd": "agents.recipes.omniopd:OmniOPD",
     "opd": "agents.recipes.opd:OPD",
+    "pbsd": "agents.recipes.pbsd:PBSD",
     "resd": "agents.recipes.resd:RESD",
     "ropd": "agents.recipes.ropd:ROPD",
     "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
@@ -26,6 +31,7 @@ _TABLE = {
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
     "sdpo_rich": "agents.recipes.sdpo:SDPORich",
     "sod": "agents.recipes.sod:SOD",
+    "sort": "agents.recipes.sort:SORT",
     "srpo": "agents.recipes.srpo:SRPO",
     "stable_opd": "agents.recipes.stable_opd:StableOPD",
     "tcod": "agents.recipes.tcod:TCOD",

@@ -55,7 +55,7 @@ class OPD(TaughtRecipe):
     @classmethod
     def _plain_for_external(cls, given: Any) -> Any:
         """An external teacher sees the student's prompt unless something else is asked for."""
-        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) == "external":
+        if isinstance(given, dict) and "context" not in given and external(given.get("teacher")):
             return {**given, "context": Context(sources=["none"])}
         return given
 
@@ -81,5 +81,7 @@ class OPD(TaughtRecipe):
         ]
 
 
-def _kind(teacher: Any) -> Any:
-    return teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
+def external(teacher: Any) -> bool:
+    """Whether settings of a teacher, not yet validated, mean another model."""
+    kind = teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
+    return bool(kind == "external")

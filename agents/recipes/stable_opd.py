@@ -7,8 +7,8 @@ Status: our reading of a published method: the weights of the two anchors and ho
     L      = L_OPD  +  lambda_gold mean_{t in gold} -log p(y*_t | x)  +  beta_KL mean_t KL(p(. | h_k) || p_0(. | h_k))
 
 A repeated token is easy to predict, so that the teacher punishes it less than others; sampled often, loops spread in
-tens of steps and never leave. One golden trajectory a prompt joins the minibatch (the larger part of the cure), and p_0,
-the initial student, holds the distribution at every state that the student visits.
+tens of steps and never leave. One golden trajectory a prompt joins the minibatch (the larger part of the cure), and the
+initial student p_0 holds the distribution at every state that the student visits.
 
 Our readings: both weights; one mean over tokens for each part; the golden trajectory is the environment's right answer,
 which tasks of several turns do not tell: there only the KL anchors. The monitors (``truncated``, ``repetitive``) are

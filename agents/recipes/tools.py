@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -239,15 +239,17 @@ class StepTools:
         return self.environments
 
 
-def golden(groups: Sequence[Group], tools: StepTools) -> list[Sample]:
+def golden(groups: Sequence[Group], tools: StepTools, only: Container[int] | None = None) -> list[Sample]:
     """The environment's own right answer to each group's first prompt, as a sequence of source ``"reference"``.
 
-    Groups without a scored attempt, tasks whose answer is not one action, and answers that do not fit have none.
+    ``only``: to these groups. Groups without a scored attempt, tasks whose answer is not one action, and answers that
+    do not fit have none.
     """
     found = []
     for g, group in enumerate(groups):
         turn = next((t.turns[0] for t in group.scored() if t.turns), None)
-        answer = None if turn is None else tools.gold(g)
+        wanted = turn is not None and (only is None or g in only)
+        answer = tools.gold(g) if wanted else None
         if turn is None or answer is None:
             continue
         ids = tools.chat.written(answer)
