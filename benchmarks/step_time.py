@@ -12,6 +12,7 @@ Needs: pip install --no-deps trl==1.16.0 && pip install datasets accelerate
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -154,15 +155,18 @@ class TimedTrainer(Trainer):
         """Count into ``clock`` from now on."""
         self.clock = clock
         engine, learner = self.engine, self.learner
-        generate, packs, step = engine.generate, engine.packs, learner.step
+        generate, nodes, padded, step = engine.generate, engine._nodes, engine._padded, learner.step
 
-        def timed(*arguments: Any) -> Any:
-            return clock.sample(generate, *arguments)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            return clock.sample(functools.partial(generate, **options), *arguments)
 
-        def counted(items: Any) -> Any:
-            result = packs(items)
-            clock.forward(sum(part.ids.numel() for part in result))
-            return result
+        def counted(tree: Any, start: int, stop: int, *more: Any) -> Any:
+            clock.forward(stop - start)
+            return nodes(tree, start, stop, *more)
+
+        def counted_rows(rows: Any) -> Any:
+            clock.forward(rows.ids.numel())
+            return padded(rows)
 
         def described(batch: Any, *arguments: Any) -> Any:
             clock.prompt_tokens.append(sum(len(s.prompt_ids) for s in batch.samples))
@@ -171,7 +175,8 @@ class TimedTrainer(Trainer):
             clock.taught.append(sum(s.teacher_ids is not None for s in batch.samples))
             return step(batch, *arguments)
 
-        engine.generate, engine.packs, learner.step = timed, counted, described  # type: ignore[method-assign]
+        engine.generate, engine._nodes, engine._padded = timed, counted, counted_rows  # type: ignore[method-assign]
+        learner.step = described  # type: ignore[method-assign]
 
     def _step(self, step: int) -> None:
         self.clock.start()

@@ -28,9 +28,10 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from agents.batch import MAIN, Batch, Sample, View
 from agents.losses.reduction import token_mean
+from agents.losses.support import Whose
 from agents.losses.terms import Distill, Term
-from agents.recipes.base import require_answers
-from agents.recipes.opd import OPD, external
+from agents.recipes.base import TaughtRecipe, require_answers
+from agents.recipes.opd import OPD, another_model
 from agents.recipes.tools import Attempt, StepTools, beside
 from agents.schedules import Schedule, Scheduled
 from agents.teachers.contexts import Context
@@ -54,16 +55,15 @@ class BRTS(OPD):
     _overlong: int = PrivateAttr(default=0)
     _shown: bool = PrivateAttr(default=False)
 
-    @property
-    def needs(self) -> frozenset[str]:
+    def needs(self) -> dict[str, str]:
         """It speaks, and its distribution is compared with."""
-        return frozenset({"generate", "logprob" if self.form == "sampled" else "top_k" if self.top_k else "logits"})
+        return {"generate": f"recipe.candidates={self.candidates}", **super().needs(), **TaughtRecipe.needs(self)}
 
     @model_validator(mode="before")
     @classmethod
     def _references_for_external(cls, given: Any) -> Any:
         """An external teacher sees the student's prompt; the right answer only where step 2 has to inject it."""
-        if isinstance(given, dict) and "context" not in given and external(given.get("teacher")):
+        if isinstance(given, dict) and "context" not in given and another_model(given.get("teacher")):
             return {**given, "context": Context(sources=["none"], allow_reference=True)}
         return given
 
@@ -130,10 +130,10 @@ class BRTS(OPD):
         """Both divergences, a mean over tokens of each."""
         taught, made = batch.per_token(batch.taught), batch.per_token(batch.made_by("teacher"))
         reverse, forward = token_mean((taught & ~made).float()), token_mean((taught & made).float())
-        k, weight = self.top_k or None, self.fkl_weight.at(self._step)
-        terms: list[Term] = [Distill(reverse, self.alpha, k, self.tail, self.form, is_clip=self.is_clip)]
-        if weight and forward.any():
-            terms.append(Distill(weight * forward, 0.0, k, self.tail, support="teacher" if k else "student"))
+        terms: list[Term] = [self.distill(reverse)]
+        if (weight := self.fkl_weight.at(self._step)) and forward.any():
+            side: Whose = "teacher" if self.top_k or self.few else "student"
+            terms.append(Distill(weight * forward, 0.0, self.top_k or None, self.tail, support=side))
         return terms
 
 

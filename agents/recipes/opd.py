@@ -19,9 +19,11 @@ those of TCOD's ALFWorld configurations (arXiv 2604.24005).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
@@ -54,8 +56,8 @@ class OPD(TaughtRecipe):
     @model_validator(mode="before")
     @classmethod
     def _plain_for_external(cls, given: Any) -> Any:
-        """An external teacher sees the student's prompt unless something else is asked for."""
-        if isinstance(given, dict) and "context" not in given and external(given.get("teacher")):
+        """Another model sees the student's prompt unless something else is asked for."""
+        if isinstance(given, dict) and "context" not in given and another_model(given.get("teacher")):
             return {**given, "context": Context(sources=["none"])}
         return given
 
@@ -66,7 +68,9 @@ class OPD(TaughtRecipe):
                 f"recipe.form='sampled' estimates the whole reverse KL: it needs recipe.alpha=1 and recipe.top_k=0, "
                 f"not recipe.alpha={self.alpha} and recipe.top_k={self.top_k}"
             )
-        if self.teacher.kind != "external" and set(self.context.sources) == {"none"}:
+        if self.form == "sampled" and self.support == "teacher":
+            raise ValueError("recipe.form='sampled' sees the sampled token alone: leave out recipe.support='teacher'")
+        if not self.teacher.another and set(self.context.sources) == {"none"}:
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe.context.sources=['none']: a self-teacher that "
                 "sees what the student sees is the student; let it see more, or set recipe.teacher.kind=external"
@@ -76,12 +80,18 @@ class OPD(TaughtRecipe):
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on every token of every turn that the teacher scored, mean over tokens."""
         taught = batch.per_token(batch.taught).float()
-        return [
-            Distill(token_mean(taught), self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip),
-        ]
+        return [self.distill(token_mean(taught))]
+
+    def distill(self, coefficients: Tensor) -> Distill:
+        """The divergence of the settings, by the estimator that ``form`` names."""
+        return replace(super().distill(coefficients), form=self.form)
+
+    def needs(self) -> dict[str, str]:
+        """A teacher's word on the sampled token alone, where that is the estimator."""
+        return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs()
 
 
-def external(teacher: Any) -> bool:
-    """Whether settings of a teacher, not yet validated, mean another model."""
+def another_model(teacher: Any) -> bool:
+    """Whether settings of a teacher, not yet validated, mean a model that is not the policy."""
     kind = teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
-    return bool(kind == "external")
+    return kind in ("external", "server")

@@ -57,10 +57,9 @@ class PBSD(TaughtRecipe):
 
     _overlong: int = PrivateAttr(default=0)
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """It speaks, and its own words and the student's are weighed."""
-        return frozenset({"generate", "logprob"})
+    def needs(self) -> dict[str, str]:
+        """It speaks, and its word on both sides is weighed."""
+        return {"generate": f"recipe={self.name}", "logprob": f"recipe={self.name}"}
 
     @model_validator(mode="after")
     def _whole(self) -> PBSD:

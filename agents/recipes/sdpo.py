@@ -26,7 +26,7 @@ from pydantic import Field
 
 from agents.batch import Batch
 from agents.losses.reduction import sequence_mean
-from agents.losses.terms import Distill, Term
+from agents.losses.terms import Term
 from agents.recipes.base import TaughtRecipe
 from agents.teachers.contexts import Context
 from agents.teachers.teacher import TeacherSettings
@@ -55,7 +55,7 @@ class SDPO(TaughtRecipe):
             for k, turns in enumerate(batch.trajectories):
                 episode[turns] = k
             coefficients = sequence_mean(taught, batch.per_token(episode), len(batch.trajectories))
-        return [Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip)]
+        return [self.distill(coefficients)]
 
 
 class SDPORich(SDPO):

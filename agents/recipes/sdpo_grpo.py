@@ -18,7 +18,7 @@ from pydantic import Field
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
-from agents.losses.terms import Distill, PolicyGradient, Term
+from agents.losses.terms import PolicyGradient, Term
 from agents.recipes.base import TaughtRecipe, require_attempts
 
 if TYPE_CHECKING:
@@ -49,6 +49,6 @@ class Blend(TaughtRecipe):
         distil = self.distil_weight * token_mean(taught)
         advantages = batch.per_token(batch.advantages)
         return [
-            Distill(distil, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip),
+            self.distill(distil),
             PolicyGradient(policy, advantages, self.clip_low, self.clip_high, is_clip=self.is_clip),
         ]

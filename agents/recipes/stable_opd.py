@@ -51,10 +51,9 @@ class StableOPD(OPD):
     gold_weight: Scheduled = Field(Schedule(start=0.1), description="of the golden answers' likelihood; 0: none")
     kl_weight: Scheduled = Field(Schedule(start=0.01), description="of the KL to the initial student; 0: none")
 
-    @property
-    def needs(self) -> frozenset[str]:
-        """A number a token is enough."""
-        return frozenset({"logprob"})
+    def needs(self) -> dict[str, str]:
+        """A number a token is enough; the anchor is the policy's own."""
+        return {"logprob": f"recipe={self.name}"}
 
     def teachers(self) -> dict[str, TeacherSettings]:
         """The teacher, and the student as it began."""

@@ -46,10 +46,11 @@ class Reply:
         own = self.by_policy and under is None
         messages, ids = (self.messages, self.prompt_ids) if under is None else (under.messages, under.ids)
         said = self.completion
+        known = len(said.logprobs) == len(said.ids)  # a server may not say
         given: dict[str, Any] = {"reward": 0.0, "feedback": [], "turn": 0, **fields}
         return Sample(
-            ids, said.ids, said.logprobs if own else None, messages, self.text, group=group, attempt=attempt,
-            source=source, behaviour=None if own else said.logprobs or None, **given,
+            ids, said.ids, said.logprobs if own and known else None, messages, self.text, group=group, attempt=attempt,
+            source=source, behaviour=None if own or not known else said.logprobs, **given,
         )  # fmt: skip
 
 
@@ -120,7 +121,7 @@ class StepTools:
         """`ask` with prompts whose ids are known, and not to be encoded again."""
         wanted = {"max_tokens": max_tokens, "temperature": temperature}
         sampling = self.sampling.model_copy(update={k: v for k, v in wanted.items() if v is not None})
-        said = self._generate([view.ids for view in views], sampling, who)
+        said = self._generate([view.ids for view in views], sampling, who, [view.messages for view in views])
         own = who == "policy" and sampling.temperature == self.sampling.temperature
         return [
             Reply(view.ids, view.messages, completion, self.chat.decode(completion.ids), own)
@@ -131,7 +132,13 @@ class StepTools:
         """Continuations of token sequences, such as a prompt and the beginning of an answer."""
         return self._generate(list(prompts), self.sampling.model_copy(update={"max_tokens": max_tokens}), who)
 
-    def _generate(self, prompts: list[list[int]], sampling: Sampling, who: str) -> list[Completion]:
+    def _generate(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        who: str,
+        conversations: Sequence[list[Message]] | None = None,
+    ) -> list[Completion]:
         if not prompts:
             return []
         self._asked += 1
@@ -141,7 +148,8 @@ class StepTools:
         if who == "policy":
             said = self._sampler().generate(wanted, sampling, seed) if wanted else []
         elif who in self.teachers:
-            said = self.teachers[who].generate(wanted, sampling, seed) if wanted else []
+            asked = None if conversations is None else [conversations[i] for i in fits]
+            said = self.teachers[who].generate(wanted, sampling, seed, asked) if wanted else []
         else:
             raise SetupError(f"nobody called {who!r} can be asked; there are policy, {', '.join(self.teachers)}")
         result = [Completion([], [], "length")] * len(prompts)

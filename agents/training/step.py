@@ -20,7 +20,6 @@ import torch
 from agents.batch import MAIN, Batch, Sample
 from agents.engines.base import Sampling
 from agents.engines.hf import HFEngine
-from agents.losses.terms import Distill
 from agents.recipes.base import Recipe, TaughtRecipe
 from agents.recipes.tools import StepTools
 from agents.teachers.teacher import Teacher, read_teacher
@@ -39,6 +38,8 @@ class Outcome:
     """One batch for each optimiser step, and what the learner says of it."""
     overlong: int
     """Views that did not fit a teacher's context."""
+    failed: int = 0
+    """Views that a teacher behind a server could not score: they are not learnt from."""
 
 
 class Update:
@@ -55,10 +56,11 @@ class Update:
     ) -> None:
         self.recipe, self.engine, self.learner, self.teachers = recipe, engine, learner, teachers
         self.sampling, self.record_tokens = sampling, record_tokens
+        self._failed = 0
 
     def learn(self, groups: Sequence[Group], tools: StepTools) -> Outcome:
         """Train on the groups of one rollout."""
-        recipe, overlong = self.recipe, 0
+        recipe, overlong, self._failed = self.recipe, 0, 0
         samples = recipe.samples(groups, tools)
         if isinstance(recipe, TaughtRecipe) and self.teachers and recipe.teaching():
             overlong = recipe.views(samples, groups, tools)
@@ -67,7 +69,7 @@ class Update:
         if any(result.stepped for _, result in results):
             for teacher in {id(t): t for t in self.teachers.values()}.values():
                 teacher.update()
-        return Outcome(samples, results, overlong)
+        return Outcome(samples, results, overlong, self._failed)
 
     def _optimise(self, samples: list[Sample], groups: Sequence[Group]) -> Results:
         recipe, parts = self.recipe, min(self.learner.settings.steps_per_batch, len(samples))
@@ -91,14 +93,20 @@ class Update:
         """Let every stream's teacher read, and the policy itself where the recipe looks at it."""
         batch.passed_over = recipe.passed_over(batch)
         for stream, name in recipe.streams().items():
-            chosen = zip(batch.samples, batch.read_by(stream).tolist(), strict=True)
-            items = [(view.ids, s.action_ids) for s, read in chosen if read and (view := s.view(stream))]
-            if items and name in self.teachers:
-                batch.teachers[stream] = self.teachers[name].logits(items, self.sampling.temperature)
+            chosen = [s for s, read in zip(batch.samples, batch.read_by(stream).tolist(), strict=True) if read]
+            items = [(view.ids, s.action_ids) for s in chosen if (view := s.view(stream))]
+            if not items or name not in self.teachers:
+                continue
+            scores = self.teachers[name].score(items, self.sampling.temperature)
+            self._failed += len(scores.failed)
+            for i in scores.failed:
+                chosen[i].show(stream, None)
+            if scores.logits is not None:
+                batch.teachers[stream] = scores.logits
                 if recipe.needs_reading:
                     batch.readings[stream] = read_teacher(batch, stream)
         if recipe.reads_student:
-            measure = Distill(torch.zeros(len(batch.targets)), recipe.alpha, recipe.top_k or None, recipe.tail)
+            measure = recipe.distill(torch.zeros(len(batch.targets)))
             batch.student = self.learner.student(batch, measure)
 
 
