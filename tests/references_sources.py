@@ -185,7 +185,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "stable_opd": {"recipe": EXPECTED},
     "brts": {"recipe": EXPECTED},
     "pbsd": {"recipe": EXPECTED},
-    "sort": {"recipe": {"buffer": 2}, "batch": {"attempts": 2}},
+    "sort": {"recipe": {"buffer": 2}, "batch": {"tasks": 6, "attempts": 2}},
     "npo": {"recipe": {"gate": 0.5}, "batch": {"tasks": 6}},
     "fast_slow": {"recipe": {"population": 2, "cycle": 1, "max_tokens": 8}},
 }
