@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agents.trajectory import Message
+
 
 @dataclass
 class Instruction:
@@ -105,3 +107,13 @@ class Population:
             Instruction(str(m["text"]), {str(t): [float(x) for x in r] for t, r in m["rewards"].items()})
             for m in state["members"]
         ]
+
+
+def instructed(messages: Sequence[Message], text: str) -> list[Message]:
+    """A conversation that begins with an instruction, behind the environment's own where it has one; empty: none."""
+    if not text:
+        return list(messages)
+    first = messages[0]
+    if first["role"] == "system":
+        return [{**first, "content": f"{first['content']}\n\n{text}"}, *messages[1:]]
+    return [{"role": "system", "content": text}, *messages]

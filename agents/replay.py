@@ -49,19 +49,18 @@ class Guide:
         return [_sample(turn, t, group, attempt, source, self.reward, chat) for t, turn in enumerate(self.turns)]
 
 
-def read_guides(path: str) -> dict[str, list[Guide]]:
-    """Successes of a run by task id, in order: from its directory, or its trajectories.jsonl.
-
-    Raises:
-        SetupError: there is no such file.
-    """
+def guides_file(path: str) -> Path:
+    """The records of a run, by its directory or their own path; `SetupError` where there are none."""
     file = Path(path) / TRAJECTORIES_FILE if Path(path).is_dir() else Path(path)
     if not file.is_file():
-        raise SetupError(
-            f"recipe.guides={path!r}: there is no {file}; give the directory of a run that has been trained"
-        )
+        raise SetupError(f"recipe.guides={path!r}: there is no {file}; give the directory of a run that was trained")
+    return file
+
+
+def read_guides(path: str) -> dict[str, list[Guide]]:
+    """Successes of a run by task id, in order; `SetupError` where it left no records."""
     found: dict[str, list[Guide]] = {}
-    for _, row in iter_jsonl(file):
+    for _, row in iter_jsonl(guides_file(path)):
         turns = row.get("turns") or []
         if row.get("scored") and row["reward"] >= 1 and turns and all(t["source"] == "policy" for t in turns):
             guide = Guide(int(row.get("step", 0)), float(row["reward"]), turns)

@@ -14,6 +14,7 @@ from test_learner import HEADER, make_batch
 from agents import recipes
 from agents.batch import Batch, Sample, View
 from agents.engines.base import Sampling
+from agents.losses.surrogate import importance_weights
 from agents.losses.terms import PolicyGradient
 from agents.recipes.tools import StepTools
 from agents.rollout import Drive, Environments, rollout
@@ -96,6 +97,14 @@ def test_the_ratio_of_a_sequence_from_elsewhere(engine, known):
     logits = engine_logits(guided)
     expected = sum(math.exp(p - (q if known else p)) for p, q in zip(logits, written, strict=True))
     assert result.loss == pytest.approx(-expected, rel=1e-4)
+
+
+def test_no_weight_of_the_policy_s_own_corrects_what_it_did_not_sample():
+    """rho and w of a divergence on a teacher's answer, in the second of several optimiser steps."""
+    now, old = torch.tensor([-1.0, -1.0]), torch.tensor([-1.5, -1.5])
+    rho, w = importance_weights(now, old, torch.tensor([-1.6, math.nan]), 2.0)
+    assert rho.tolist() == pytest.approx([math.exp(0.5), 1.0])
+    assert w.tolist() == pytest.approx([math.exp(0.1), 1.0])
 
 
 def engine_logits(sample: Sample) -> list[float]:

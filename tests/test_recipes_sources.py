@@ -22,12 +22,13 @@ from agents.engines.base import Completion, Sampling
 from agents.errors import SetupError
 from agents.losses.pairs import Pairs, preference
 from agents.losses.terms import Distill, Likelihood, PolicyGradient
-from agents.population import Population
-from agents.recipes.fast_slow import instructed
+from agents.population import Population, instructed
 from agents.recipes.tools import Attempt, Reply, StepTools, golden
 from agents.replay import Guide, read_guides
 from agents.report.metrics import read_jsonl
 from agents.rollout import Environments, rollout
+from agents.training import checkpoints
+from agents.training.learner import Learner, OptimSettings
 from agents.training.trainer import Trainer
 from agents.trajectory import Group, Trajectory, Turn
 
@@ -438,10 +439,10 @@ def test_a_guide_has_a_ratio_where_its_very_tokens_were_recorded(tools):
     assert guide(messages=[{"role": "user", "content": "another question"}]) == []
 
 
-def test_guides_that_are_not_there_are_an_error_that_names_the_setting(tmp_path, tools):
-    recipe = recipes.get("npo")(guides=str(tmp_path / "none"))
+def test_guides_that_are_not_there_are_an_error_before_anything_starts(tmp_path):
+    recipe = {"name": "npo", "guides": str(tmp_path / "none")}
     with pytest.raises(SetupError, match=r"recipe\.guides"):
-        recipe.samples(with_rewards(played(tools), 0, 0, 0, 0), tools)
+        build({"recipe": recipe, "model": {"name": "x"}})
 
 
 # ---- BRTS
@@ -662,6 +663,18 @@ def test_runs_use_their_further_sequences(tiny_dir, tmp_path):
     assert all(row["recycled"] > 0 for row in rows["cipo"])
     assert all(row["pairs"] > 0 for row in rows["pbsd"])
     assert any(row["teacher_right"] > 0 for row in rows["brts"])
+
+
+@pytest.mark.parametrize("name", ["sort", "npo", "cipo", "fast_slow"])
+def test_what_a_recipe_remembers_survives_a_checkpoint(name, tools, tmp_path):
+    recipe, other = recipes.get(name)(), recipes.get(name)()
+    recipe.samples(with_rewards(played(tools), *((0, 0, 0, 0) if name == "sort" else (0, 1, 0, 0))), tools)
+    recipe.observe({"kept": 0.2})
+    assert recipe.state_dict() != other.state_dict()
+    learner = Learner(tools.engine, OptimSettings(), 1.0)
+    checkpoints.save(tmp_path, 1, learner, {}, recipe)
+    checkpoints.restore(checkpoints.latest(tmp_path), learner, {}, other)
+    assert other.state_dict() == recipe.state_dict()
 
 
 def test_a_group_above_the_gate_is_left_as_it_is():

@@ -85,31 +85,22 @@ class BRTS(OPD):
 
     def _chosen(self, asked: Sequence[Sample], tools: StepTools) -> list[Sample]:
         """The waterfall: one sequence a task, where the teacher said anything."""
-        views = [view for s in asked if (view := s.view(MAIN)) is not None]
-        said = tools.answer(
-            [v for v in views for _ in range(self.candidates)], MAIN, temperature=self.answer_temperature
-        )  # fmt: skip
-        tried = tools.judge([(s.group, said[k * self.candidates + n]) for k, s in enumerate(asked)
-                             for n in range(self.candidates)])  # fmt: skip
-        groups = [[a for a in tried[k : k + self.candidates] if a.reply.completion.ids]
-                  for k in range(0, len(tried), self.candidates)]  # fmt: skip
-        best = {}
-        for k, (sample, attempts) in enumerate(zip(asked, groups, strict=True)):
-            right = [a for a in attempts if _right(a)]
-            ranked = right or attempts
-            overlap = self.overlap(sample, ranked, tools)
-            if ranked:
-                best[k] = ranked[max(range(len(ranked)), key=overlap.__getitem__)]
-        lost = [k for k in range(len(asked)) if k not in best or not _right(best[k])]
-        best |= self._recovered({k: asked[k] for k in lost}, tools)
-        return [_sequence(asked[k], attempt) for k, attempt in sorted(best.items())]
-
-    def overlap(self, sample: Sample, attempts: Sequence[Attempt], tools: StepTools) -> list[float]:
-        """Share of each answer's tokens that are among the student's likeliest, where the student sees its prompt."""
+        views = [view for s in asked if (view := s.view(MAIN)) is not None for _ in range(self.candidates)]
+        whose = [k for k in range(len(asked)) for _ in range(self.candidates)]
+        said = tools.answer(views, MAIN, temperature=self.answer_temperature)
+        tried = tools.judge([(asked[k].group, reply) for k, reply in zip(whose, said, strict=True)])
+        spoken = [(k, a) for k, a in zip(whose, tried, strict=True) if a.reply.completion.ids]
         near = tools.among_likeliest(
-            [(sample.prompt_ids, a.reply.completion.ids) for a in attempts], self.overlap_k
+            [(asked[k].prompt_ids, a.reply.completion.ids) for k, a in spoken], self.overlap_k
         )  # fmt: skip
-        return [sum(tokens) / len(tokens) for tokens in near]
+        best: dict[int, tuple[tuple[bool, float], Attempt]] = {}
+        for (k, attempt), tokens in zip(spoken, near, strict=True):
+            rank = _right(attempt), sum(tokens) / len(tokens)
+            if k not in best or rank > best[k][0]:
+                best[k] = rank, attempt
+        chosen = {k: attempt for k, (_, attempt) in best.items()}
+        chosen |= self._recovered({k: s for k, s in enumerate(asked) if k not in best or not best[k][0][0]}, tools)
+        return [_sequence(asked[k], attempt) for k, attempt in sorted(chosen.items())]
 
     def _recovered(self, lost: Mapping[int, Sample], tools: StepTools) -> dict[int, Attempt]:
         """Step 2: answers given with the right one in sight, those that are accepted."""

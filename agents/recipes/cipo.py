@@ -97,14 +97,12 @@ class CIPO(GRPO):
         kept = [float(a.reward >= 1) for s, group in zip(chosen, made, strict=True) if s.reward >= 1
                 for a in group if a.scored]  # fmt: skip
         tools.log |= {"rho": self._rho, "recycled": float(len(chosen))}
-        if kept:
-            tools.log["kept"] = sum(kept) / len(kept)
+        tools.log |= {"kept": sum(kept) / len(kept)} if kept else {}
         first = max((len(group.trajectories) for group in groups), default=0)
-        corrections = [
-            c for k, (s, group) in enumerate(zip(chosen, made, strict=True))
-            for c in self._corrections(s, group, first + k * each)
-        ]  # fmt: skip
-        return beside(own, corrections)
+        streams = [
+            self._corrections(s, group, first + k * each) for k, (s, group) in enumerate(zip(chosen, made, strict=True))
+        ]
+        return beside(own, [correction for stream in streams for correction in stream])
 
     def _recycled(self, own: Sequence[Sample], groups: Sequence[Group], draw: random.Random) -> list[Sample]:
         """Attempts to correct: rho of them successes, as far as there are any; tasks within the window first."""

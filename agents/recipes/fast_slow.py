@@ -31,13 +31,13 @@ import rfenvs
 from agents.batch import Batch, Sample
 from agents.losses.reduction import token_mean
 from agents.losses.terms import PolicyGradient, Term
-from agents.population import Instruction, Population
+from agents.population import Instruction, Population, instructed
 from agents.recipes.base import Recipe, require_attempts
 from agents.recipes.tools import StepTools
 from agents.rollout import Drive, Opening
 from agents.teachers.hints import without_thinking
 from agents.teachers.teacher import TeacherSettings
-from agents.trajectory import Group, Message, Trajectory
+from agents.trajectory import Group, Trajectory
 
 if TYPE_CHECKING:
     from agents.config import TrainConfig
@@ -119,13 +119,10 @@ class FastSlow(Recipe):
             ]  # fmt: skip
             if failures:
                 shown = draw.sample(failures, min(self.examples, len(failures)))
-                current = parent.text or "(none)"
-                content = "\n\n".join([_ASK, f"Present instruction: {current}", *shown])
+                content = "\n\n".join([_ASK, f"Present instruction: {parent.text or '(none)'}", *shown])
                 asked.append([{"role": "user", "content": content}])
         replies = tools.ask(asked, "reflector", max_tokens=self.max_tokens)
-        texts = [without_thinking(reply.text) for reply in replies]
-        tools.log["rewritten"] = float(len({text for text in texts if text}))
-        return [text for text in texts if text]
+        return [text for reply in replies if (text := without_thinking(reply.text))]
 
     def terms(self, batch: Batch) -> list[Term]:
         """CISPO over every token."""
@@ -143,16 +140,6 @@ class FastSlow(Recipe):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore it."""
         self._phi.load_state_dict(state)
-
-
-def instructed(messages: Sequence[Message], text: str) -> list[Message]:
-    """A conversation that begins with an instruction, behind the environment's own where it has one; empty: none."""
-    if not text:
-        return list(messages)
-    first = messages[0]
-    if first["role"] == "system":
-        return [{**first, "content": f"{first['content']}\n\n{text}"}, *messages[1:]]
-    return [{"role": "system", "content": text}, *messages]
 
 
 def _failure(trajectory: Trajectory, parent: Instruction) -> str:

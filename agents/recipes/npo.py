@@ -20,7 +20,7 @@ recorded; else the ratio starts at 1, as if the guide had been sampled (the pape
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PrivateAttr
 
@@ -28,8 +28,11 @@ from agents.advantages import group_advantages
 from agents.batch import Sample
 from agents.recipes.grpo import GRPO
 from agents.recipes.tools import StepTools
-from agents.replay import Guide, read_guides
+from agents.replay import Guide, guides_file, read_guides
 from agents.trajectory import Group, Trajectory, Turn
+
+if TYPE_CHECKING:
+    from agents.config import TrainConfig
 
 
 class NPO(GRPO):
@@ -45,6 +48,12 @@ class NPO(GRPO):
 
     _past: dict[str, Guide] = PrivateAttr(default_factory=dict)
     _future: dict[str, list[Guide]] | None = PrivateAttr(default=None)
+
+    def check_run(self, run: TrainConfig) -> None:
+        """The other run must be there."""
+        super().check_run(run)
+        if self.guides:
+            guides_file(self.guides)
 
     def samples(self, groups: Sequence[Group], tools: StepTools) -> list[Sample]:
         """The rollout with its exchanges; advantages are those of the groups that result."""
