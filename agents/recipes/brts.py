@@ -55,9 +55,10 @@ class BRTS(OPD):
     _overlong: int = PrivateAttr(default=0)
     _shown: bool = PrivateAttr(default=False)
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """It speaks, and its distribution is compared with."""
-        return {"generate": f"recipe.candidates={self.candidates}", **super().needs(), **TaughtRecipe.needs(self)}
+        compared = {**super().needs(name), **TaughtRecipe.needs(self, name)}
+        return {"generate": f"recipe.candidates={self.candidates}", **compared}
 
     @model_validator(mode="before")
     @classmethod

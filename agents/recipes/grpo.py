@@ -43,6 +43,10 @@ class GRPO(Recipe):
         """A group of one has no advantages."""
         require_attempts(run, f"recipe={self.name}")
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """Flat groups."""
+        return batch.advantages == 0
+
     def terms(self, batch: Batch) -> list[Term]:
         """The clipped surrogate over every token."""
         return [self.surrogate(batch, token_mean(torch.ones(len(batch.targets))))]

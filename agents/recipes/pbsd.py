@@ -57,7 +57,7 @@ class PBSD(TaughtRecipe):
 
     _overlong: int = PrivateAttr(default=0)
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """It speaks, and its word on both sides is weighed."""
         return {"generate": f"recipe={self.name}", "logprob": f"recipe={self.name}"}
 

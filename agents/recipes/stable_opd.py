@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from agents.batch import Batch, Sample, View
+from agents.batch import MAIN, Batch, Sample, View
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, Likelihood, PolicyGradient, Term
 from agents.recipes.opd import OPD
@@ -51,9 +51,9 @@ class StableOPD(OPD):
     gold_weight: Scheduled = Field(Schedule(start=0.1), description="of the golden answers' likelihood; 0: none")
     kl_weight: Scheduled = Field(Schedule(start=0.01), description="of the KL to the initial student; 0: none")
 
-    def needs(self) -> dict[str, str]:
-        """A number a token is enough; the anchor is the policy's own."""
-        return {"logprob": f"recipe={self.name}"}
+    def needs(self, name: str = MAIN) -> dict[str, str]:
+        """A number a token is enough; the anchor is the policy's own, with all of its logits."""
+        return {"logits": "recipe.kl_weight"} if name == ANCHOR else {"logprob": f"recipe={self.name}"}
 
     def teachers(self) -> dict[str, TeacherSettings]:
         """The teacher, and the student as it began."""

@@ -106,18 +106,35 @@ class Teacher:
             for parameter, data in student:
                 parameter.data = data
 
+    @property
+    def stays(self) -> bool:
+        """Whether an optimiser step leaves the teacher as it is; `update` may move it."""
+        return self.settings.kind not in ("live", "trust_region")
+
     # ---- what it is asked
 
-    def score(self, items: Sequence[Scored], sampling_temperature: float) -> Scores:
-        """Its word on the actions of ``items`` (teacher's prompt, action), at least one."""
-        return Scores(self.logits(items, sampling_temperature))
+    def score(
+        self, items: Sequence[Scored], sampling_temperature: float, before: TeacherLogits | SparseTeacher | None = None
+    ) -> Scores:
+        """Its word on the actions of ``items`` (teacher's prompt, action), at least one; ``before`` as in `logits`."""
+        return Scores(self.logits(items, sampling_temperature, before if isinstance(before, TeacherLogits) else None))
 
     @torch.no_grad()
-    def logits(self, items: Sequence[Scored], sampling_temperature: float) -> TeacherLogits:
-        """The teacher's logits for ``items`` (teacher's prompt, action), as hidden states and heads, token order."""
+    def logits(
+        self, items: Sequence[Scored], sampling_temperature: float, before: TeacherLogits | None = None
+    ) -> TeacherLogits:
+        """The teacher's logits for ``items`` (teacher's prompt, action), as hidden states and heads, token order.
+
+        What it said ``before`` of the same items, since the last `update`, is not read again where it cannot differ.
+        """
         u = self.settings.rate
-        with self.weights():
-            parts = [(1.0, *self.read(items))]
+        if before is not None and self.settings.kind != "live":
+            if self.stays:
+                return before
+            parts = [(1.0, *before.parts[0][1:])]
+        else:
+            with self.weights():
+                parts = [(1.0, *self.read(items))]
         if self.settings.kind == "trust_region":
             parts = [(1.0 - u, *parts[0][1:]), (u, *self.read(items))]
         return TeacherLogits(parts, temperature=sampling_temperature * self.settings.temperature)
