@@ -205,14 +205,15 @@ def test_short_branches_do_not_pay_for_each_other(engine, monkeypatch):
     with torch.enable_grad():
         (part,) = engine.packs(items)
         states = engine.hidden(part)
-        states.square().sum().backward()
+        weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(0))
+        (states * weights).sum().backward()
     grads = [p.grad.clone() for p in engine.model.parameters()]
     engine.model.zero_grad()
     in_runs = sum(pairs)
     assert in_runs < 0.5 * len(part) ** 2
     with torch.enable_grad():
         whole = engine._nodes(part, 0, len(part))[torch.cat(part.nodes)]
-        whole.square().sum().backward()
+        (whole * weights).sum().backward()
     assert torch.allclose(states, whole, atol=1e-5)
     for a, p in zip(grads, engine.model.parameters(), strict=True):
-        assert torch.allclose(a, p.grad, atol=1e-5 * float(p.grad.abs().max()))
+        assert torch.allclose(a, p.grad, atol=1e-5 * float(p.grad.abs().max()), rtol=1e-4)
