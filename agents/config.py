@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 import rfenvs
 from agents import recipes
-from agents.engines.base import Sampling
+from agents.engines.base import EngineSettings, Sampling
 from agents.errors import SetupError
 from agents.history import RolloutSettings
 from agents.recipes.base import Recipe, TaughtRecipe
@@ -97,6 +97,7 @@ class TrainConfig(_Settings):
     recipe: SerializeAsAny[Recipe]
     env: EnvSettings = EnvSettings()
     model: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
     sampling: Sampling = Sampling()
     rollout: RolloutSettings = RolloutSettings()
     batch: BatchSettings = BatchSettings()

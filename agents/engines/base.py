@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,27 @@ class Sampling(BaseModel):
         1.0, gt=0, le=1, description="nucleus mass; training wants 1, so that log-probabilities are exact"
     )
     max_tokens: int = Field(256, ge=1, description="longest action, in tokens")
+
+
+class EngineSettings(BaseModel):
+    """Who samples the policy's actions: in training, in evaluations and in `rfenvs check-teacher`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["transformers", "vllm"] = Field(
+        "transformers", description="transformers: the trained model itself samples; vllm: a copy of it in vLLM"
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="of vLLM's copy; auto: float32 on CPU, bfloat16 on CUDA"
+    )
+    gpu_memory_fraction: float = Field(
+        0.4, gt=0, lt=1, description="share of the GPU that vLLM takes, weights and cache; the learner needs the rest"
+    )
+    cpu_cache_gib: float = Field(1.0, gt=0, description="vLLM's key-value cache on a CPU, GiB")
+    max_model_len: int | None = Field(
+        None, ge=2, description="longest sequence in vLLM, tokens; none: the model's own, or what the cache can hold"
+    )
+    enforce_eager: bool = Field(True, description="no compilation, no CUDA graphs: vLLM starts at once, but is slower")
 
 
 @dataclass

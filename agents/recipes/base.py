@@ -153,13 +153,16 @@ class TaughtRecipe(Recipe):
         """Whether the divergence is over some of the teacher's tokens, and needs no other of its numbers."""
         return self.support == "teacher" and (self.top_k > 0 or self.teacher.kind == "server")
 
-    def distill(self, coefficients: Tensor) -> Distill:
-        """The divergence of the settings, with these coefficients, [N]."""
-        support: Literal["student", "teacher"] = "teacher" if self.few else "student"
-        return Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip, support=support)
+    def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
+        """The divergence of the settings, with these coefficients, [N]; ``changes``: of other fields of `Distill`."""
+        support = "teacher" if self.few else "student"
+        plain = {"alpha": self.alpha, "top_k": self.top_k or None, "tail": self.tail, "is_clip": self.is_clip}
+        return Distill(coefficients, **{**plain, "support": support, **changes})
 
-    def needs(self) -> dict[str, str]:
-        """What the teachers must be able to do (`agents.teachers.abilities`), and the setting that asks for it."""
+    def needs(self, name: str = MAIN) -> dict[str, str]:
+        """What a teacher must be able to do (`agents.teachers.abilities`), and the setting that asks for it."""
+        if name not in self.streams().values():
+            return {}
         if self.few:
             return {"top_k": "recipe.support='teacher'"}
         return {"logits": f"recipe.top_k={self.top_k}{' of the student' if self.top_k else ''}"}
@@ -179,16 +182,15 @@ class TaughtRecipe(Recipe):
         """Compare `needs` with what the teachers' settings promise, or with what they turned out to be able to do.
 
         Raises:
-            SetupError: One that reads a stream cannot do what is needed.
+            SetupError: One of them cannot do what is needed.
         """
-        needs = self.needs()
-        if self.intervention is not None and self.intervention.judge.kind == "teacher":
-            needs = {"generate": "recipe.intervention.judge.kind='teacher'", **needs}
-        readers = set(self.streams().values())
+        judges = self.intervention is not None and self.intervention.judge.kind == "teacher"
         for name, settings in self.teachers().items():
+            needs = self.needs(name)
+            if judges and name == MAIN:
+                needs = {"generate": "recipe.intervention.judge.kind='teacher'", **needs}
             who = "recipe.teacher" if name == MAIN else f"recipe.teachers.{name}"
-            if name in readers:
-                require(settings, needs, who, made[name].abilities if made else None)
+            require(settings, needs, who, made[name].abilities if made else None)
 
     def teaching(self) -> bool:
         """Whether the teachers have a say in this step; where not, no context is made and none of them reads."""

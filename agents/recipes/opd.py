@@ -19,13 +19,12 @@ those of TCOD's ALFWorld configurations (arXiv 2604.24005).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import MAIN, Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, Term
 from agents.recipes.base import TaughtRecipe
@@ -82,13 +81,13 @@ class OPD(TaughtRecipe):
         taught = batch.per_token(batch.taught).float()
         return [self.distill(token_mean(taught))]
 
-    def distill(self, coefficients: Tensor) -> Distill:
+    def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
         """The divergence of the settings, by the estimator that ``form`` names."""
-        return replace(super().distill(coefficients), form=self.form)
+        return super().distill(coefficients, **{"form": self.form, **changes})
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """A teacher's word on the sampled token alone, where that is the estimator."""
-        return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs()
+        return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs(name)
 
 
 def _kind(teacher: Any) -> Any:

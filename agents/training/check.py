@@ -19,7 +19,7 @@ import torch
 
 import rfenvs
 from agents.batch import Batch, Sample, samples_of
-from agents.engines.base import Sampling
+from agents.engines.base import Engine, Sampling
 from agents.engines.hf import HFEngine
 from agents.history import RolloutSettings
 from agents.losses.fused import fused_loss
@@ -114,10 +114,14 @@ def check_teacher(
     sampling: Sampling,
     seed: int,
     settings: RolloutSettings | None = None,
+    sampler: Engine | None = None,
 ) -> TeacherCheck:
-    """Let student and teacher attempt the same tasks, and score the student's attempts with both."""
+    """Let student and teacher attempt the same tasks, and score the student's attempts with both.
+
+    ``sampler`` makes the student's attempts; None: ``engine``.
+    """
     indices = task_order(environments.num_tasks(), seed, 0, min(tasks, environments.num_tasks()))
-    groups = rollout(engine, engine.chat, environments, indices, attempts, sampling, seed, settings=settings)
+    groups = rollout(sampler or engine, engine.chat, environments, indices, attempts, sampling, seed, settings=settings)
     everything = samples_of(groups)
     student = _mean([t.reward for g in groups for t in g.scored()])
     episodes = any(map(many_turns, groups))

@@ -48,6 +48,8 @@ class StepResult:
     """False where nothing had a signal, or the gradient was not finite."""
     stats: TokenStats | None
     """Per-token statistics in batch order, NaN where a token carried no signal."""
+    is_clip: float | None = None
+    """The terms' smallest cap of the importance weights; None: none has one."""
 
 
 class Learner:
@@ -91,7 +93,9 @@ class Learner:
             total = self.ranks.total(total)
             collected.empty(self.engine.head().weight.dtype, top if batch.teachers else 0)
             collected.gather(self.ranks, _tokens(batch, share), _tokens(batch, chosen))
-        return self._finish(total, bool(chosen), collected)
+        result = self._finish(total, bool(chosen), collected)
+        caps = [cap for term in terms if (cap := getattr(term, "is_clip", None)) is not None]
+        return dataclasses.replace(result, is_clip=min(caps, default=None))
 
     def _share(self, batch: Batch, samples: list[int]) -> list[int]:
         """Those of the batch's samples that this rank works on."""
