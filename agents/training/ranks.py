@@ -72,7 +72,7 @@ class Ranks:
         for bucket in _buckets(tensors):
             flat = torch.cat([t.reshape(-1) for t in bucket])
             dist.all_reduce(flat, group=self.group)
-            for tensor, part in zip(bucket, flat.split([t.numel() for t in bucket]), strict=True):
+            for tensor, part in zip(bucket, torch.split(flat, [t.numel() for t in bucket]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
     def sum_gradients(self, parameters: Sequence[Tensor]) -> None:
@@ -118,9 +118,9 @@ def shares(costs: Sequence[int], families: Sequence[Hashable], size: int) -> lis
         members.setdefault(family, []).append(i)
     most = -(-sum(costs) // size)
     runs: list[list[int]] = []
-    for family in members.values():
+    for member in members.values():
         used = most
-        for i in family:
+        for i in member:
             if used + costs[i] > most:
                 runs.append([])
                 used = 0
