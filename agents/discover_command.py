@@ -32,7 +32,7 @@ METHOD is one of
 Attempts that could not be scored are made again: they use no budget, and are neither failures nor successes.
 
 DIR (default runs/discover-<environment>-<method>-s<seed>) holds solutions/<task>-<seed>.txt, attempts.jsonl with every
-attempt, summary.json with discovery@k (the share of runs solved within k attempts, with 95% intervals), and report.html.
+attempt, summary.json with discovery@k (the share of runs solved within k attempts, with 95% intervals) and report.html.
 
 Every setting of `rfenvs train` works here: --batch.attempts 8 (attempts before each update), --recipe.context.sources
 '[feedback]', --optim.lr 1e-6, --save_every 10 (updates between checkpoints; 0: an interrupted run starts over).

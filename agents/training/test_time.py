@@ -184,9 +184,9 @@ class Discovery:
             else:
                 groups = self._sample(alive[0], step)
             rows = [row for run, group in zip(alive, groups, strict=True) for row in self._rows(run, group, step)]
-            for run, row in ((runs[row["run"] - unit[0]], row) for row in rows):
-                run.count(row)
-            metrics = self._learn(alive[0], groups, step)
+            for row in rows:
+                runs[row["run"] - unit[0]].count(row)
+            metrics = self._learn(alive[0], groups, step, rows)
             self.log.add(ATTEMPTS, rows)
             spent = time.perf_counter() - started[0], time.process_time() - started[1]
             updates = []
@@ -200,8 +200,9 @@ class Discovery:
             step += 1
             if self.learner is not None and self._saves() and step % self.config.save_every == 0:
                 checkpoints.save(self._checkpoints(unit), step, self.learner, self.teacher)
-            for run, numbers in zip(alive, updates, strict=True):
-                self.console.batch(self._name(run), run.scored, self.settings.budget, numbers)
+            if self.settings.method != "multi_turn" or step % self.config.batch.attempts == 0:
+                for run, numbers in zip(alive, updates, strict=True):
+                    self.console.batch(self._name(run), run.scored, self.settings.budget, numbers)
         self._end(runs)
         shutil.rmtree(self._checkpoints(unit), ignore_errors=True)
 
@@ -260,11 +261,18 @@ class Discovery:
             [run.task for run in alive], 1, self.config.sampling, seed, settings=self.config.rollout,
         )  # fmt: skip
 
-    def _learn(self, run: Progress, groups: list[Group], step: int) -> dict[str, Any] | None:
-        """One update of the recipe, where there is one and the run goes on; numbers of the step."""
+    def _learn(
+        self, run: Progress, groups: list[Group], step: int, rows: Sequence[dict[str, Any]]
+    ) -> dict[str, Any] | None:
+        """One update of the recipe, where there is one and the run goes on; numbers of the step.
+
+        What the teacher saw is noted in the ``rows`` of the attempts.
+        """
         if self.learner is None or self.teacher is None or self._stopped(run) is not None:
             return None
         samples, results = learn(self.config, self.learner, self.teacher, groups, f"{run.seed}:{run.task}:{step}")
+        for sample in samples:
+            rows[sample.attempt]["turns"][sample.turn]["teacher_messages"] = sample.teacher_messages
         return step_metrics(groups, samples, results)
 
     def _rows(self, run: Progress, group: Group, step: int) -> Iterator[dict[str, Any]]:
