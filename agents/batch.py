@@ -17,6 +17,17 @@ from torch import Tensor
 from agents.losses.fused import Teacher as TeacherLogits
 from agents.trajectory import Group, Message
 
+MAIN = "teacher"
+"""The stream that a recipe has unless it says otherwise: its teacher, under its context."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a teacher sees in place of a sample's own prompt."""
+
+    messages: list[Message]
+    ids: list[int]
+
 
 @dataclass
 class Sample:
@@ -41,6 +52,29 @@ class Sample:
     """A judge's word on this turn: ``"skip"``, ``"weak"`` or ``"strong"``; None: not judged."""
     label_reason: str = ""
     """Why, in one line."""
+    source: str = "policy"
+    """Who made the sequence, and how: ``"policy"`` for a turn of the rollout; else the recipe's word for it."""
+    advantage: float | None = None
+    """Its own, where the recipe knows it; None: that of its turn (`Recipe.advantages`), 0 for other sources."""
+    others: dict[str, View] = field(default_factory=dict)
+    """What the teachers of further streams see, by stream."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What a recipe found out while it made the sequence and needs for its loss terms: spans, weights, partners."""
+
+    def view(self, stream: str) -> View | None:
+        """What the teacher of a stream sees; None: it does not score this sample."""
+        if stream != MAIN:
+            return self.others.get(stream)
+        return None if self.teacher_ids is None else View(self.teacher_messages or [], self.teacher_ids)
+
+    def show(self, stream: str, view: View | None) -> None:
+        """Let the teacher of a stream see this; None: nothing, it does not score the sample."""
+        if stream == MAIN:
+            self.teacher_messages, self.teacher_ids = (None, None) if view is None else (view.messages, view.ids)
+        elif view is None:
+            self.others.pop(stream, None)
+        else:
+            self.others[stream] = view
 
 
 def samples_of(groups: Sequence[Group]) -> list[Sample]:
@@ -97,18 +131,33 @@ class Reading:
 
 
 @dataclass
+class Student:
+    """The policy at its current weights, [N] each, nats: one more forward pass, made where a recipe asks for it."""
+
+    logprob: Tensor
+    """Of the sampled token."""
+    entropy: Tensor
+    gap: Tensor
+    """Divergence from the main teacher, as the recipe's ``alpha``, ``top_k`` and ``tail`` have it; NaN where unread."""
+
+
+@dataclass
 class Batch:
     """The samples of one optimiser step, N action tokens in all."""
 
     samples: list[Sample]
     advantages: Tensor = field(default_factory=lambda: torch.zeros(0))
-    """[samples] group-relative advantage of each sample's trajectory."""
-    teacher: TeacherLogits | None = None
-    """The teacher's hidden states for the tokens of the scored samples."""
-    reading: Reading | None = None
-    """The teacher at the sampled tokens; present where a recipe asks for it (``needs_reading``)."""
+    """[samples] advantage of each sample: its trajectory's, group-relative, unless the recipe says otherwise."""
+    teachers: dict[str, TeacherLogits] = field(default_factory=dict)
+    """By stream: the teacher's hidden states for the tokens of the samples `read_by` it, in order."""
+    readings: dict[str, Reading] = field(default_factory=dict)
+    """By stream: the teacher at the sampled tokens; present where a recipe asks for it (``needs_reading``)."""
+    student: Student | None = None
+    """Present where a recipe asks for it (``reads_student``)."""
     passed_over: Tensor | None = None
     """[samples] bool: taught, but with a weight that is known to be 0, so that the teacher need not read it."""
+    outcomes: dict[int, list[float]] = field(default_factory=dict)
+    """By group, the rewards of all its scored attempts, also those that other optimiser steps learn from."""
     old_logprobs: Tensor | None = None
     """[N] log-probabilities before the first of several optimiser steps on the same rollouts."""
     log: dict[str, float] = field(default_factory=dict)
@@ -126,11 +175,65 @@ class Batch:
         return len(self.samples)
 
     @property
+    def teacher(self) -> TeacherLogits | None:
+        """That of the main stream."""
+        return self.teachers.get(MAIN)
+
+    @teacher.setter
+    def teacher(self, logits: TeacherLogits | None) -> None:
+        _put(self.teachers, logits)
+
+    @property
+    def reading(self) -> Reading | None:
+        """That of the main stream."""
+        return self.readings.get(MAIN)
+
+    @reading.setter
+    def reading(self, reading: Reading | None) -> None:
+        _put(self.readings, reading)
+
+    def viewed(self, stream: str) -> Tensor:
+        """[samples] bool: a teacher of this stream sees something in place of the prompt."""
+        return torch.tensor([s.view(stream) is not None for s in self.samples], dtype=torch.bool)
+
+    def read_by(self, stream: str) -> Tensor:
+        """[samples] bool: the rows of ``teachers[stream]``, and the numbers of ``readings[stream]``."""
+        return self.scored if stream == MAIN else self.viewed(stream)
+
+    @property
+    def groups(self) -> Tensor:
+        """[samples] the group of each sample."""
+        return torch.tensor([s.group for s in self.samples], dtype=torch.long)
+
+    def made_by(self, *sources: str) -> Tensor:
+        """[samples] bool: `Sample.source` is one of these."""
+        return torch.tensor([s.source in sources for s in self.samples], dtype=torch.bool)
+
+    @property
+    def logprobs(self) -> Tensor:
+        """[N] log p(y_t) of the policy, detached: at its current weights if those were read, else before the first of
+        several optimiser steps, else as sampled; NaN where a sequence that it did not sample was not read.
+        """
+        if self.student is not None:
+            return self.student.logprob
+        if self.old_logprobs is not None:
+            return self.old_logprobs
+        values = [x for s in self.samples for x in (s.logprobs or [math.nan] * len(s.action_ids))]
+        return torch.tensor(values, dtype=torch.float32)
+
+    def log_ratio(self, stream: str = MAIN) -> Tensor:
+        """[N] d_t = log q(y_t) - log p(y_t), detached; 0 where the teacher of the stream did not read."""
+        reading = self.readings.get(stream)
+        if reading is None:
+            return torch.zeros(len(self.targets))
+        return (reading.logprob - self.logprobs).masked_fill(~self.per_token(self.read_by(stream)), 0.0)
+
+    @property
     def trajectories(self) -> list[Tensor]:
-        """The samples of each trajectory: indices, in the order of its turns."""
-        found: dict[tuple[int, int], list[int]] = {}
+        """The samples of each trajectory: indices, in the order of its turns. Other sources are ones of their own."""
+        found: dict[tuple[int, int, str], list[int]] = {}
         for i, sample in enumerate(self.samples):
-            found.setdefault((sample.group, sample.attempt), []).append(i)
+            found.setdefault((sample.group, sample.attempt, sample.source), []).append(i)
         return [torch.tensor(sorted(rows, key=lambda i: self.samples[i].turn)) for rows in found.values()]
 
     @property
@@ -155,10 +258,11 @@ class Batch:
 
     @property
     def sampler_logprobs(self) -> Tensor | None:
-        """[N], or None where some sample was not drawn from the policy."""
-        if any(s.logprobs is None for s in self.samples):
+        """[N] as sampled, NaN where the policy did not sample the sequence; None where it sampled none."""
+        if all(s.logprobs is None for s in self.samples):
             return None
-        return torch.tensor([x for s in self.samples for x in s.logprobs or ()], dtype=torch.float32)
+        values = [x for s in self.samples for x in (s.logprobs or [math.nan] * len(s.action_ids))]
+        return torch.tensor(values, dtype=torch.float32)
 
     def per_token(self, values: Tensor) -> Tensor:
         """[samples] to [N]: every token gets its sample's value."""
@@ -167,3 +271,10 @@ class Batch:
     def items(self) -> list[tuple[list[int], list[int]]]:
         """(prompt, action) of each sample."""
         return [(s.prompt_ids, s.action_ids) for s in self.samples]
+
+
+def _put(table: dict[str, Any], value: Any) -> None:
+    if value is None:
+        table.pop(MAIN, None)
+    else:
+        table[MAIN] = value

@@ -19,6 +19,7 @@ from agents.batch import Sample, samples_of
 from agents.chat import Chat
 from agents.errors import SetupError
 from agents.history import RolloutSettings
+from agents.recipes.tools import StepTools
 from agents.report.metrics import read_jsonl
 from agents.teachers.contexts import Context, add_contexts
 from agents.trajectory import Group
@@ -379,7 +380,7 @@ def test_what_the_policy_saw_is_never_touched(source, wording, rollout):
     before = copy.deepcopy(groups)
     context = Context(sources=[source], wording=wording, allow_reference=True)
     samples = taught(context, *groups)
-    recipes.get("dagger")(hinted=1, context=context).samples(groups, CHAT)
+    recipes.get("dagger")(hinted=1, context=context).samples(groups, StepTools(CHAT))
     assert groups == before
     for sample in samples:
         own = groups[0].trajectories[sample.attempt].turns[sample.turn]

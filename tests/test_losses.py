@@ -13,18 +13,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from agents.losses.divergence import close_support, divergence, sampled_token, top_k_support
+from agents.losses.divergence import divergence, sampled_token
 from agents.losses.fused import Head, Teacher, auto_chunk, fused_loss, plain_loss, token_stats
 from agents.losses.reduction import sequence_mean, sequence_sum_norm, token_mean
-from agents.losses.terms import (
-    Distill,
-    Likelihood,
-    PolicyGradient,
-    Term,
-    importance_weights,
-    policy_gradient,
-    select,
-)
+from agents.losses.support import close_support, top_k_support
+from agents.losses.surrogate import importance_weights, policy_gradient
+from agents.losses.terms import Distill, Likelihood, PolicyGradient, Term, select
 
 torch.set_num_threads(1)
 
@@ -792,7 +786,7 @@ def test_impossible_calls_are_refused() -> None:
         fused_loss(b["hidden"], head, y, [Distill(one)])
     with pytest.raises(ValueError, match="no teacher"):
         fused_loss(b["hidden"], head, y, [], taught=b["taught"])
-    with pytest.raises(ValueError, match="hidden states for 7 taught"):
+    with pytest.raises(ValueError, match="rows for 7 taught"):
         fused_loss(b["hidden"], head, y, [], teacher=teacher)
     with pytest.raises(ValueError, match="coefficients of Likelihood"):
         fused_loss(b["hidden"], head, y, [Likelihood(torch.ones(3))])

@@ -10,6 +10,7 @@ from agents import recipes
 from agents.advantages import group_advantages
 from agents.errors import SetupError
 from agents.losses.terms import Distill, PolicyGradient
+from agents.recipes.tools import StepTools
 from agents.trajectory import Group, Trajectory, Turn
 
 
@@ -97,7 +98,7 @@ def test_imitation_learns_the_stated_answer_once_a_task(engine):
         Group({}, [attempt(1, None), attempt(1, None)]),
         Group({}, [attempt(0, None)]),
     ]
-    samples = recipes.get("imitation")().samples(groups, engine.chat)
+    samples = recipes.get("imitation")().samples(groups, StepTools(engine.chat))
     assert [(s.group, s.text) for s in samples] == [(0, 'call(name="Bob")'), (1, "x")]
     assert engine.chat.decode(samples[0].action_ids) == 'call(name="Bob")'
     assert samples[0].action_ids[-1] in engine.stop_ids

@@ -22,6 +22,7 @@ from agents.errors import SetupError
 from agents.losses.terms import Distill, Likelihood, PolicyGradient
 from agents.recipes.gigpo import returns
 from agents.recipes.sod import EPSILON, step_weights
+from agents.recipes.tools import StepTools
 from agents.report.metrics import read_jsonl
 from agents.rollout import Drive, Environments, rollout
 from agents.training.trainer import Trainer
@@ -182,7 +183,7 @@ def test_dagger_learns_the_expert_s_action_in_every_visited_state(engine):
     groups = rollout(engine, engine.chat, environments, [0, 1, 2, 3], 1, sampling, 3, drive=drive)
     turns = [t for g in groups for t in g.trajectories[0].turns]
     assert {t.source for t in turns} == {"policy", "expert"}, "the seed mixes them"
-    samples = recipes.get("dagger")().samples(groups, engine.chat)
+    samples = recipes.get("dagger")().samples(groups, StepTools(engine.chat))
     assert [s.prompt_ids for s in samples] == [t.prompt_ids for t in turns]
     assert [s.text for s in samples] == [t.before["expert_action"] for t in turns]
     assert all(engine.chat.decode(s.action_ids) == s.text for s in samples)
@@ -194,13 +195,15 @@ def test_dagger_learns_the_expert_s_action_in_every_visited_state(engine):
     assert isinstance(term, Likelihood)
     assert float(term.coefficients.sum()) == pytest.approx(1.0)
     short = max(len(s.prompt_ids) + len(s.action_ids) for s in samples) - 1
-    assert 0 < len(recipes.get("dagger")().samples(groups, engine.chat, limit=short)) < len(samples)
+    assert 0 < len(recipes.get("dagger")().samples(groups, StepTools(engine.chat, limit=short))) < len(samples)
 
 
 def test_dagger_leaves_out_states_without_advice():
     told = [turn(advice="go left"), turn(advice=None), turn(advice="take key", source="expert")]
     chat = type("C", (), {"written": staticmethod(lambda text: [ord(c) for c in text])})()
-    samples = recipes.get("dagger")().samples([Group({}, [Trajectory(told), Trajectory(told, scored=False)])], chat)
+    samples = recipes.get("dagger")().samples(
+        [Group({}, [Trajectory(told), Trajectory(told, scored=False)])], StepTools(chat)
+    )
     assert [(s.attempt, s.turn) for s in samples] == [(0, 0), (0, 2)]
     assert [s.action_ids for s in samples] == [[ord(c) for c in "go left"], [2, 2]], "the label is what the expert did"
 
@@ -214,7 +217,7 @@ def advised(engine: Any, turns: int) -> Trajectory:
 
 def hinted(engine: Any, share: float, groups: list[Group], seed: str = "") -> list[Sample]:
     """The samples whose prompt is not the policy's."""
-    samples = recipes.get("dagger")(hinted=share).samples(groups, engine.chat, seed=seed)
+    samples = recipes.get("dagger")(hinted=share).samples(groups, StepTools(engine.chat, seed=seed))
     assert all(s.teacher_ids is None for s in samples), "nothing is scored"
     own = [groups[s.group].trajectories[s.attempt].turns[s.turn].prompt_ids for s in samples]
     return [s for s, ids in zip(samples, own, strict=True) if s.prompt_ids != ids]
@@ -341,7 +344,7 @@ def test_imitation_has_one_sequence_for_each_prompt(engine):
     key = find(plan=3)
     plan = [t.before["expert_action"] for t in play(engine.chat, key, ["go left"]).turns]
     lost = play(engine.chat, key, ["open door", "open door"])
-    samples = recipes.get("imitation")().samples([Group({}, [lost, lost])], engine.chat)
+    samples = recipes.get("imitation")().samples([Group({}, [lost, lost])], StepTools(engine.chat))
     assert [s.turn for s in samples] == [0, 1]
     assert [s.text for s in samples] == [t.before["expert_action"] for t in lost.turns]
     assert samples[0].text == plan[0]

@@ -311,7 +311,7 @@ def test_the_policy_learns_from_an_external_teacher(engine, wider):
     assert all(torch.equal(a, b) for a, b in zip(weights, teacher.reader.model.parameters(), strict=True))
     assert not any(p.requires_grad for p in teacher.reader.model.parameters())
     assert teacher.state_dict() == {}
-    assert checkpoints.state_bytes(learner, teacher) == checkpoints.state_bytes(learner, None)
+    assert checkpoints.state_bytes(learner, {"teacher": teacher}) == checkpoints.state_bytes(learner, {})
 
 
 def test_a_run_with_an_external_teacher_starts_from_a_line_of_settings(tiny_dir, wider, tmp_path):

@@ -166,7 +166,7 @@ def test_lora_runs_and_saves_adapters(tiny_dir, tmp_path):
 def test_adapters_of_a_bfloat16_model_learn_in_float32(tiny_dir, tmp_path):
     model = {"name": str(tiny_dir), "lora_rank": 2, "dtype": "bfloat16"}
     trainer = Trainer(build(settings(tiny_dir, tmp_path / "run", model=model, steps=2, optim={"lr": 1e-6})))
-    trained = dict(trainer.teacher._trainable())
+    trained = dict(trainer.teachers["teacher"]._trainable())
     assert {p.dtype for p in trained.values()} == {torch.float32}
     assert {p.dtype for n, p in trainer.engine.model.named_parameters() if n not in trained} == {torch.bfloat16}
     before = {n: p.detach().clone() for n, p in trained.items()}
@@ -232,11 +232,11 @@ def test_a_disk_that_fills_up_loses_no_checkpoint(tiny_dir, tmp_path):
         ballast = small / "ballast"
         save = checkpoints.save
 
-        def filling(directory, step, learner, teacher):
+        def filling(directory, step, *state_of):
             if step == 3:
                 state = sum(p.stat().st_size for p in directory.rglob("state.pt"))
                 ballast.write_bytes(b"x" * (checkpoints.shutil.disk_usage(small).free - state // 2))
-            save(directory, step, learner, teacher)
+            save(directory, step, *state_of)
 
         checkpoints.save = filling
         try:

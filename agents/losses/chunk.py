@@ -1,32 +1,28 @@
-"""The work on one chunk of tokens: logits of student and teacher, every term's loss, and its gradient.
+"""The work on one chunk of tokens: logits of student and teachers, every term's loss, and its gradient.
 
 Every gradient to the tempered logits z has the form
 
     dL/dz = sum of coefficient * divergence gradient (`agents.losses.closed_form`) + pull * (onehot(y) - p)
 
-where ``pull = dL/dlog p(y)`` gathers whatever depends on the target's log-probability alone.
+where ``pull = dL/dlog p(y)`` gathers whatever depends on the target's log-probability alone. The student's
+logits are made once; teachers come one after the other, so that the logits of one are held at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from agents.losses import closed_form
-from agents.losses.divergence import sampled_token
-from agents.losses.head import Head, Teacher, TokenStats
-from agents.losses.terms import (
-    Distill,
-    Likelihood,
-    PolicyGradient,
-    Term,
-    importance_weights,
-    policy_gradient,
-    select,
-)
+from agents.losses import closed_form, forms
+from agents.losses.divergence import position_weight
+from agents.losses.forms import Dense, Sparse, Student
+from agents.losses.head import Head, TokenStats
+from agents.losses.stream import Stream
+from agents.losses.surrogate import importance_weights, per_token, sampled_form
+from agents.losses.terms import Distill, Term, select
 
 
 @dataclass
@@ -35,7 +31,9 @@ class Result:
 
     loss: Tensor
     """Scalar."""
-    gradient: Tensor | None
+    pulls: Tensor
+    """[C] derivative to the target's log-probability, where a term sees nothing else."""
+    gradient: Tensor | None = None
     """[C, V], to the output of the head's linear map."""
 
 
@@ -46,8 +44,9 @@ class Job:
     head: Head
     targets: Tensor
     terms: Sequence[Term]
-    teacher: Teacher | None
-    taught: Tensor
+    streams: Mapping[str, Stream]
+    measured: str | None
+    """The stream that the statistics are about."""
     old: Tensor | None
     sampler: Tensor | None
     temperature: float
@@ -56,159 +55,135 @@ class Job:
     stats: TokenStats
     top: int
 
-    def chunks(self) -> Iterator[tuple[Tensor, bool, bool]]:
-        """(token indices, has a part in the loss, has a teacher), alike within a chunk."""
-        active = torch.zeros_like(self.taught)
+    def __post_init__(self) -> None:
+        masks = {name: _mask(stream) for name, stream in self.streams.items()}
+        self.own = {name: mask.cumsum(0) - 1 for name, mask in masks.items()}
+        """By stream: token -> row of its teacher."""
+        self.active = torch.zeros(len(self.targets), dtype=torch.bool, device=self.targets.device)
+        """[N] bool: has a part in the loss."""
+        self.heard = {name: masks[name] if name == self.measured else torch.zeros_like(self.active) for name in masks}
+        """By stream, [N] bool: the teacher is needed there."""
         for term in self.terms:
-            active |= term.coefficients != 0
-        for is_active in (True, False) if self.measure_all else (True,):
-            for is_taught in (True, False):
-                rows = ((active == is_active) & (self.taught == is_taught)).nonzero()[:, 0]
-                for start in range(0, len(rows), self.chunk):
-                    yield rows[start : start + self.chunk], is_active, is_taught
+            live = term.coefficients != 0
+            self.active |= live
+            if isinstance(term, Distill) and term.teacher in self.heard:
+                self.heard[term.teacher] = self.heard[term.teacher] | live
 
-    def run(self, hidden: Tensor, rows: Tensor, taught_rows: Tensor | None, grad: bool) -> Result:
+    def chunks(self) -> Iterator[tuple[Tensor, bool, list[str]]]:
+        """(token indices, has a part in the loss, streams to hear), alike within a chunk."""
+        names = list(self.heard)
+        code = torch.zeros_like(self.targets)
+        for i, mask in enumerate(self.heard.values()):
+            code += mask.long() << i
+        for is_active in (True, False) if self.measure_all else (True,):
+            chosen = self.active == is_active
+            for which in torch.unique(code[chosen]).flip(0).tolist():
+                rows = (chosen & (code == which)).nonzero()[:, 0]
+                heard = [name for i, name in enumerate(names) if which >> i & 1]
+                for start in range(0, len(rows), self.chunk):
+                    yield rows[start : start + self.chunk], is_active, heard
+
+    def run(self, hidden: Tensor, rows: Tensor, heard: Sequence[str], grad: bool) -> Result:
         """Measure one chunk; with ``grad`` also its loss and the gradient to the student's logits."""
-        stats, y = self.stats, self.targets[rows, None]
-        logp = self.head.logits(hidden)
-        cap = self.head.softcap
+        logp, cap = self.head.logits(hidden), self.head.softcap
         slope = None if cap is None or not grad else (logp / cap).square_().neg_().add_(1)
         if self.temperature != 1.0:
             logp.div_(self.temperature)
-        p = closed_form.log_softmax_(logp)
-        logp_y = logp.gather(-1, y)[:, 0]
-        stats.logp[rows] = logp_y
+        p, y = closed_form.log_softmax_(logp), self.targets[rows, None]
+        student = Student(rows, y, logp, p, logp.gather(-1, y)[:, 0])
+        self.stats.logp[rows] = student.logp_y
         if self.measure_all:
-            stats.entropy[rows] = closed_form.entropy(logp, p)
+            self.stats.entropy[rows] = closed_form.entropy(logp, p)
 
-        logq = q = logq_y = None
-        if taught_rows is not None:
-            assert self.teacher is not None
-            logq = self.teacher.logits(taught_rows)
-            q = closed_form.log_softmax_(logq)
-            logq_y = logq.gather(-1, y)[:, 0]
-            self.measure_teacher(rows, p, logq, q, logq_y)
-
-        result = Result(logp.new_zeros(()), None)
-        if grad:
-            self.differentiate(result, rows, y, logp, p, logp_y, logq, q, logq_y)
-            assert result.gradient is not None
-            if self.head.scale != self.temperature:
-                result.gradient.mul_(self.head.scale / self.temperature)
-            if slope is not None:
-                result.gradient.mul_(slope)
-        elif logq is not None and q is not None:
-            stats.divergence[rows] = _value(self.first_distill(), logp, p, logq, q)
+        result = Result(logp.new_zeros(()), torch.zeros_like(student.logp_y))
+        for name in heard:
+            self.compare(name, student, result, grad)
+        if not grad:
+            return result
+        for term in self.terms:
+            if not isinstance(term, Distill):
+                self.add_pull(term, student, result, per_token)
+        pulls = result.pulls[:, None]
+        if result.gradient is None:
+            result.gradient = p.mul_(-pulls)
+        else:
+            result.gradient.addcmul_(p, pulls, value=-1)
+        result.gradient.scatter_add_(-1, y, pulls)
+        if self.head.scale != self.temperature:
+            result.gradient.mul_(self.head.scale / self.temperature)
+        if slope is not None:
+            result.gradient.mul_(slope)
         return result
 
-    def first_distill(self) -> Distill | None:
-        """The term whose divergence is reported."""
-        return next((term for term in self.terms if isinstance(term, Distill)), None)
-
-    def differentiate(
-        self,
-        result: Result,
-        rows: Tensor,
-        y: Tensor,
-        logp: Tensor,
-        p: Tensor,
-        logp_y: Tensor,
-        logq: Tensor | None,
-        q: Tensor | None,
-        logq_y: Tensor | None,
-    ) -> None:
-        """Fill ``result``: the chunk's loss and its gradient to the tempered logits. Overwrites ``p``."""
-        reported = self.first_distill()
-        unmeasured = logq is not None and self.measure_all
-        pulls = torch.zeros_like(logp_y)
-        for whole in self.terms:
-            live = (whole.coefficients[rows] != 0).nonzero()[:, 0]
-            if not len(live):
+    def compare(self, name: str, student: Student, result: Result, grad: bool) -> None:
+        """Everything that one teacher has a part in."""
+        rows = student.rows
+        said = forms.hear(self.streams[name], self.own[name][rows], student)
+        reported = next((term for term in self.terms if isinstance(term, Distill)), None)
+        unreported = name == self.measured
+        if unreported:
+            forms.measure(self.stats, student, said, self.top, self.measure_all)
+        for term in self.terms if grad else ():
+            if not isinstance(term, Distill) or term.teacher != name or not bool(term.coefficients[rows].any()):
                 continue
-            if isinstance(whole, Distill) and whole.form == "full":
-                assert logq is not None
-                assert q is not None
-                value = self.distill(result, select(whole, rows), rows, logp, p, logp_y, logq, q)
-                if whole is reported:
+            if term.form == "full":
+                value = self.add_divergence(select(term, rows), student, said, result)
+                if term is reported:
                     self.stats.divergence[rows] = value
-                    unmeasured = False
+                    unreported = False
             else:
-                term = select(whole, rows[live])
-                loss, pull = self.pull(term, logp_y[live], None if logq_y is None else logq_y[live], rows[live])
-                result.loss += loss
-                pulls[live] += pull
-        if unmeasured and logq is not None and q is not None:
-            self.stats.divergence[rows] = _value(reported, logp, p, logq, q)
-        if result.gradient is None:
-            result.gradient = p.mul_(-pulls[:, None])
-        else:
-            result.gradient.addcmul_(p, pulls[:, None], value=-1)
-        result.gradient.scatter_add_(-1, y, pulls[:, None])
+                self.add_sampled(term, student, said, result)
+        if unreported and (self.measure_all or not grad):
+            self.stats.divergence[rows] = forms.report(reported, student, said)
 
-    def distill(
-        self,
-        result: Result,
-        term: Distill,
-        rows: Tensor,
-        logp: Tensor,
-        p: Tensor,
-        logp_y: Tensor,
-        logq: Tensor,
-        q: Tensor,
-    ) -> Tensor:
-        """Add a full-form Distill term to ``result``; returns its divergence, ``[C]``."""
-        if term.top_k is None:
-            value, gradient = closed_form.full(logp, p, logq, q, term.alpha)
-        else:
-            value, gradient = closed_form.top_k(logp, p, logq, term.alpha, term.top_k, term.tail)
-        assert gradient is not None
-        rho, w = importance_weights(logp_y, _at(self.old, rows), _at(self.sampler, rows), term.is_clip)
-        factor = term.coefficients.to(value.dtype) * rho * w
+    def add_divergence(self, term: Distill, student: Student, said: Dense | Sparse, result: Result) -> Tensor:
+        """Add a full-form Distill to ``result``; returns its divergence without clips, ``[C]``."""
+        value, loss, gradient = forms.evaluate(term, student, said)
+        rho, w = importance_weights(
+            student.logp_y, _at(self.old, student.rows), _at(self.sampler, student.rows), term.is_clip
+        )
+        factor = term.coefficients.to(loss.dtype) * rho * w
+        if term.clip is not None and term.clip_at == "position":
+            factor *= position_weight(loss, term.clip)
         idle = term.coefficients == 0
-        result.loss += (factor * value).masked_fill_(idle, 0).sum()
+        result.loss += (factor * loss).masked_fill_(idle, 0).sum()
         gradient.mul_(factor[:, None])
         if bool(idle.any()):
             gradient.masked_fill_(idle[:, None], 0)
         result.gradient = gradient if result.gradient is None else result.gradient.add_(gradient)
         return value
 
-    def pull(self, term: Term, logp_y: Tensor, logq_y: Tensor | None, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of a term that sees the target's log-probability only, and its derivative to that, ``[C]``."""
-        old, sampler = _at(self.old, rows), _at(self.sampler, rows)
-        with torch.enable_grad():
-            x = logp_y.detach().requires_grad_()
-            if isinstance(term, PolicyGradient):
-                per_token = policy_gradient(term, x, old, sampler)
-            elif isinstance(term, Likelihood):
-                per_token = -x
-            else:
-                assert logq_y is not None
-                rho, w = importance_weights(x, old, sampler, term.is_clip)
-                per_token = sampled_token(x, logq_y) * rho * w
-            loss = (term.coefficients.detach() * per_token).sum()
-            (pull,) = torch.autograd.grad(loss, x)
-        return loss.detach(), pull
+    def add_sampled(self, whole: Distill, student: Student, said: Dense | Sparse, result: Result) -> None:
+        """Add a Distill that estimates from the sampled token."""
+        live = (whole.coefficients[student.rows] != 0).nonzero()[:, 0]
+        expected, teacher = forms.baseline(whole, student, said), said.logq_y[live]
 
-    def measure_teacher(self, rows: Tensor, p: Tensor, logq: Tensor, q: Tensor, logq_y: Tensor) -> None:
-        """Fill the teacher's fields of the stats."""
-        stats = self.stats
-        stats.teacher_logp[rows] = logq_y
-        if self.measure_all:
-            stats.teacher_entropy[rows] = closed_form.entropy(logq, q)
-        if self.top and stats.top_ids is not None:
-            assert stats.top_teacher is not None
-            assert stats.top_student is not None
-            likeliest, ids = q.topk(self.top, dim=-1)
-            stats.top_ids[rows], stats.top_teacher[rows] = ids, likeliest
-            stats.top_student[rows] = p.gather(-1, ids)
+        def loss(term: Distill, logp: Tensor, old: Tensor | None, sampler: Tensor | None) -> Tensor:
+            rho, w = importance_weights(logp, old, sampler, term.is_clip)
+            return sampled_form(term, logp, teacher, _at(expected, live)) * rho * w
+
+        self.add_pull(whole, student, result, loss)
+
+    def add_pull(self, whole: Term, student: Student, result: Result, function: Callable[..., Tensor]) -> None:
+        """Add a term that sees the target's log-probability only: ``function(term, log p(y), old, sampler)``."""
+        live = (whole.coefficients[student.rows] != 0).nonzero()[:, 0]
+        if not len(live):
+            return
+        rows = student.rows[live]
+        term = select(whole, rows)
+        with torch.enable_grad():
+            x = student.logp_y[live].detach().requires_grad_()
+            value = function(term, x, _at(self.old, rows), _at(self.sampler, rows))
+            loss = (term.coefficients.detach() * value).sum()
+            if loss.requires_grad:  # else the function is a constant
+                result.pulls[live] += torch.autograd.grad(loss, x)[0]
+        result.loss += loss.detach()
+
+
+def _mask(stream: Stream) -> Tensor:
+    assert stream.taught is not None
+    return stream.taught
 
 
 def _at(values: Tensor | None, rows: Tensor) -> Tensor | None:
     return None if values is None else values[rows]
-
-
-def _value(term: Distill | None, logp: Tensor, p: Tensor, logq: Tensor, q: Tensor) -> Tensor:
-    """The divergence to report where no gradient is needed, ``[C]``."""
-    if term is not None and term.top_k is not None:
-        return closed_form.top_k(logp, p, logq, term.alpha, term.top_k, term.tail, gradient=False)[0]
-    return closed_form.full(logp, p, logq, q, 0.5 if term is None else term.alpha, gradient=False)[0]

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from agents.losses.divergence import close_support, divergence
+from agents.losses.support import Renormalise, support_divergence
 
 
 def log_softmax_(z: Tensor) -> Tensor:
@@ -59,19 +59,60 @@ def full(
     return value, force.sub_(kl[:, None]).mul_(p).mul_(1 - alpha) if gradient else None
 
 
-def top_k(
-    logp: Tensor, p: Tensor, logq: Tensor, alpha: float, k: int, tail: bool, gradient: bool = True
-) -> tuple[Tensor, Tensor | None]:
-    """`divergence` on the student's k likeliest tokens ``[C]``, and its gradient to the logits ``[C, V]``.
+def entry_clipped(
+    logp: Tensor, p: Tensor, logq: Tensor, q: Tensor, alpha: float, clip: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`full` with each vocabulary entry of the sum capped at ``clip``: (uncapped ``[C]``, capped ``[C]``, gradient).
 
-    The gradient to the k kept log-probabilities is autograd's, on ``[C, k + 1]``; from there to the logits,
-    ``dD/dz = scatter(g) - p * sum(g)``.
+    A capped entry has no force of its own. The constant that a KL's force drops where all entries take part
+    (f = log p - log q + 1, or -q / p) stays here. Holds two buffers besides its arguments, and one of bools.
     """
-    kept, ids = logp.topk(min(k, logp.shape[-1]), dim=-1)
+    if alpha == 0.0:
+        summands = (logq - logp).mul_(q)
+        whole, value, capped = _cap_(summands, clip)
+        torch.mul(q, ~capped, out=summands)
+        mass = summands.sum(-1, keepdim=True)
+        return whole, value, summands.neg_().addcmul_(p, mass)
+    if alpha == 1.0:
+        force = logp - logq
+        summands = force * p
+        force.add_(1)
+    else:
+        force = logq + (math.log(alpha) - math.log1p(-alpha))
+        torch.logaddexp(logp, force, out=force).add_(math.log1p(-alpha))
+        summands = (logq - force).mul_(q).mul_(alpha)
+        torch.sub(logp, force, out=force).mul_(1 - alpha)
+        summands.addcmul_(force, p)
+    whole, value, capped = _cap_(summands, clip)
+    gradient = torch.mul(force.masked_fill_(capped, 0), p, out=summands)
+    return whole, value, gradient.addcmul_(p, gradient.sum(-1, keepdim=True), value=-1)
+
+
+def _cap_(summands: Tensor, clip: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum, sum of the capped, and which are capped; overwrites ``summands``."""
+    whole, capped = summands.sum(-1), summands > clip
+    return whole, summands.clamp_(max=clip).sum(-1), capped
+
+
+def on_support(
+    logp: Tensor,
+    p: Tensor,
+    teacher: Tensor,
+    ids: Tensor,
+    kept: Tensor,
+    alpha: float,
+    tail: bool,
+    renormalise: Renormalise,
+    entry_clip: float | None = None,
+    ratio_clip: float | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`support_divergence` ``[C]`` and its gradient to the logits ``[C, V]``.
+
+    ``teacher``, ``ids``, ``kept``: ``[C, S]``, as there. The gradient to the log-probabilities of the support is
+    autograd's, on ``[C, S + 1]``; from there to the logits, ``dD/dz = scatter(g) - p * sum(g)``.
+    """
     with torch.enable_grad():
-        kept = kept.detach().requires_grad_(gradient)
-        value = divergence(close_support(kept, tail), close_support(logq.gather(-1, ids), tail), alpha)
-    if not gradient:
-        return value, None
-    (g,) = torch.autograd.grad(value, kept, torch.ones_like(value))
+        student = logp.gather(-1, ids).detach().requires_grad_()
+        value = support_divergence(student, teacher, kept, alpha, tail, renormalise, entry_clip, ratio_clip)
+        (g,) = torch.autograd.grad(value.sum(), student)
     return value.detach(), p.mul(-g.sum(-1, keepdim=True)).scatter_add_(-1, ids, g)

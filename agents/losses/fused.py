@@ -1,13 +1,13 @@
 """Last layer and loss in one: hidden states in, loss out, never more than a chunk of logits in memory.
 
-For each chunk of tokens (`agents.losses.chunk`): logits of student and teacher, the loss of each token, and
+For each chunk of tokens (`agents.losses.chunk`): logits of student and teachers, the loss of each token, and
 at once the gradient to the hidden states and to the head. ``backward`` only scales what ``forward`` found, so
 the ``[N, V]`` tensors that autograd would keep never exist.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,9 +16,20 @@ from torch import Tensor
 from agents.losses.chunk import Job
 from agents.losses.head import Head, Teacher, TokenStats
 from agents.losses.plain import plain_loss
+from agents.losses.stream import SparseTeacher, Stream, check_distill, gather_streams, measured_stream
 from agents.losses.terms import Distill, Term
 
-__all__ = ["Head", "Teacher", "TokenStats", "auto_chunk", "fused_loss", "plain_loss", "token_stats"]
+__all__ = [
+    "Head",
+    "SparseTeacher",
+    "Stream",
+    "Teacher",
+    "TokenStats",
+    "auto_chunk",
+    "fused_loss",
+    "plain_loss",
+    "token_stats",
+]
 
 BUFFER_BYTES = 32_000_000
 """Size of one ``[chunk, V]`` buffer; about six live at once."""
@@ -35,8 +46,9 @@ def fused_loss(
     targets: Tensor,
     terms: Sequence[Term],
     *,
-    teacher: Teacher | None = None,
+    teacher: Teacher | SparseTeacher | None = None,
     taught: Tensor | None = None,
+    streams: Mapping[str, Stream] | None = None,
     old_logprobs: Tensor | None = None,
     sampler_logprobs: Tensor | None = None,
     temperature: float = 1.0,
@@ -51,25 +63,30 @@ def fused_loss(
         head: the student's.
         targets: ``[N]`` token ids.
         terms: each with ``[N]`` coefficients that already hold the global denominator.
-        teacher: its parts' hidden states have one row per taught token, in order.
-        taught: ``[N]`` bool; None: every token, if there is a teacher.
+        teacher: the stream called "teacher"; it has one row per taught token, in order.
+        taught: ``[N]`` bool, its tokens; None: every token, if there is a teacher.
+        streams: more teachers, by the name that a `Distill` gives in its ``teacher``. However many, the logits
+            of one at a time are in memory.
         old_logprobs: ``[N]`` log-probabilities at the start of the batch; None: the current ones.
         sampler_logprobs: ``[N]`` log-probabilities as the sampler reported them; None: trusted to be equal.
         temperature: divides the student's logits; that of the rollout.
         chunk: tokens per chunk; None: `auto_chunk`.
-        top: how many of the teacher's likeliest tokens to report.
+        top: how many of the measured teacher's likeliest tokens to report (`TokenStats`).
         stats: also measure tokens that have no part in the loss.
 
     Returns:
         The scalar loss, float32 (float64 for float64 weights), and the measurements. ``backward`` runs once.
 
     Raises:
-        ValueError: shapes disagree, or a Distill coefficient is not 0 where nothing is taught.
+        ValueError: shapes disagree, a Distill coefficient is not 0 where its stream says nothing, or a Distill
+            asks a `SparseTeacher` for more than it has.
     """
     n = len(targets)
-    if taught is None:
-        taught = torch.full((n,), teacher is not None, dtype=torch.bool, device=hidden.device)
-    _check(hidden, targets, terms, teacher, taught, old_logprobs, sampler_logprobs, temperature)
+    _check(hidden, targets, terms, old_logprobs, sampler_logprobs, temperature)
+    every = gather_streams(n, hidden.device, teacher, taught, streams)
+    for term in terms:
+        if isinstance(term, Distill):
+            check_distill(term, every)
     if chunk is None:
         chunk = auto_chunk(len(head.weight), 8 if head.weight.dtype == torch.float64 else 4)
     dtype = torch.promote_types(head.weight.dtype, torch.float32)
@@ -77,8 +94,8 @@ def fused_loss(
         head=head,
         targets=targets,
         terms=terms,
-        teacher=teacher,
-        taught=taught,
+        streams=every,
+        measured=measured_stream(terms, every),
         old=old_logprobs,
         sampler=sampler_logprobs,
         temperature=temperature,
@@ -106,8 +123,6 @@ def _check(
     hidden: Tensor,
     targets: Tensor,
     terms: Sequence[Term],
-    teacher: Teacher | None,
-    taught: Tensor,
     old: Tensor | None,
     sampler: Tensor | None,
     temperature: float,
@@ -115,20 +130,11 @@ def _check(
     n = len(targets)
     if temperature <= 0:
         raise ValueError(f"temperature={temperature} must be above 0")
-    columns = {"hidden": hidden, "taught": taught, "old_logprobs": old, "sampler_logprobs": sampler}
+    columns = {"hidden": hidden, "old_logprobs": old, "sampler_logprobs": sampler}
     columns |= {f"coefficients of {type(term).__name__}": term.coefficients for term in terms}
     for name, column in columns.items():
         if column is not None and len(column) != n:
             raise ValueError(f"{name}: {len(column)} rows for {n} targets")
-    count = int(taught.sum())
-    if teacher is None and count:
-        raise ValueError(f"taught marks {count} tokens but there is no teacher")
-    for _, rows, _ in teacher.parts if teacher else []:
-        if len(rows) != count:
-            raise ValueError(f"a teacher part has {len(rows)} hidden states for {count} taught tokens")
-    for term in terms:
-        if isinstance(term, Distill) and bool(((term.coefficients != 0) & ~taught).any()):
-            raise ValueError("a Distill coefficient is not 0 where taught is False")
 
 
 class _FusedLoss(torch.autograd.Function):
@@ -140,10 +146,9 @@ class _FusedLoss(torch.autograd.Function):
         grad_hidden = torch.zeros_like(hidden) if to_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=dtype) if to_weight else None
         grad_bias = torch.zeros(len(weight), dtype=dtype, device=weight.device) if to_bias else None
-        teacher_row = job.taught.cumsum(0) - 1
-        for rows, is_active, is_taught in job.chunks():
+        for rows, is_active, heard in job.chunks():
             x = hidden[rows]
-            result = job.run(x, rows, teacher_row[rows] if is_taught else None, is_active)
+            result = job.run(x, rows, heard, is_active)
             loss += result.loss
             if not is_active:
                 continue

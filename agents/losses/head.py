@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -61,6 +61,10 @@ class Teacher:
         """Number of tokens this teacher speaks about."""
         return len(self.parts[0][1])
 
+    def take(self, rows: Tensor) -> Teacher:
+        """The same teacher on some of its rows."""
+        return replace(self, parts=[(c, hidden[rows.to(hidden.device)], head) for c, hidden, head in self.parts])
+
     @torch.no_grad()
     def logits(self, rows: Tensor | slice) -> Tensor:
         """Logits ``[len(rows), V]`` of some of the rows, without gradient, on the device of ``rows``."""
@@ -81,8 +85,9 @@ class Teacher:
 class TokenStats:
     """Measurements at each of the N tokens, detached, float32 (float64 for float64 weights), nats.
 
-    NaN where not computed: the teacher's fields where there is no teacher, everything where stats were not
-    asked for and the token has no part in the loss.
+    The teacher is the stream of the first Distill term; "teacher" if there is none. NaN where not computed: the
+    teacher's fields where it says nothing, everything where stats were not asked for and the token has no part
+    in the loss.
     """
 
     logp: Tensor
@@ -92,12 +97,13 @@ class TokenStats:
     teacher_logp: Tensor
     """[N] teacher's log-probability of the target."""
     teacher_entropy: Tensor
-    """[N]"""
+    """[N]; NaN for a sparse teacher."""
     divergence: Tensor
-    """[N] of the first Distill term, on its support; Jensen-Shannon if there is none; for the sampled form,
-    whose own value is no divergence, the reverse KL."""
+    """[N] of the first Distill term, on its support, without its clips; Jensen-Shannon if there is none; for the
+    sampled forms, whose own value is no divergence, the reverse KL over the vocabulary. For a sparse teacher the
+    last two are on its tokens and a tail: lower bounds."""
     top_ids: Tensor | None = None
-    """[N, top] the teacher's likeliest tokens, -1 where untaught; None unless ``top`` > 0."""
+    """[N, top] the teacher's likeliest tokens, -1 where untaught or unknown; None unless ``top`` > 0."""
     top_teacher: Tensor | None = None
     """[N, top] their probabilities under the teacher."""
     top_student: Tensor | None = None

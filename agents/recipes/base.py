@@ -6,21 +6,22 @@ batch of samples, and returns loss terms: objects with one coefficient a token, 
 
 from __future__ import annotations
 
-import sys
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from torch import Tensor
 
 from agents.advantages import group_advantages
-from agents.batch import Batch, Sample, samples_of
+from agents.batch import MAIN, Batch, Sample, samples_of
 from agents.chat import Chat
 from agents.credit.intervention import Intervention
 from agents.losses.terms import Term
+from agents.recipes.tools import StepTools
 from agents.rollout import Drive
-from agents.teachers.contexts import Context
+from agents.teachers.contexts import Context, add_contexts
+from agents.teachers.hints import NOTES
 from agents.teachers.teacher import Teacher, TeacherSettings
 from agents.trajectory import Group
 
@@ -37,6 +38,8 @@ class Recipe(BaseModel):
     run_defaults: ClassVar[Mapping[str, Any]] = {}
     """Published settings of the run around the method (learning rate, batch), below what a user sets."""
 
+    _step: int = PrivateAttr(default=0)
+
     normalise_advantages: bool = Field(False, description="divide group advantages by their standard deviation")
 
     def drive(self, step: int) -> Drive:
@@ -50,11 +53,25 @@ class Recipe(BaseModel):
     def check_run(self, run: TrainConfig) -> None:
         """Raise `ValueError`, naming both settings, where this method cannot work with the run around it."""
 
-    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize, seed: str = "") -> list[Sample]:
+    def begin(self, step: int) -> None:
+        """Told before training step ``step`` (from 0): what schedules go by."""
+        self._step = step
+
+    def observe(self, metrics: Mapping[str, Any]) -> None:
+        """Told the numbers of a step that is over: what gates and controllers go by."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `begin` and `observe` left behind, and any other memory, as plain data: kept in checkpoints."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+
+    def samples(self, groups: Sequence[Group], tools: StepTools) -> list[Sample]:
         """The sequences to train on; by default every turn of every scored trajectory in which the policy acted.
 
-        A sequence that the recipe makes itself may have at most ``limit`` tokens, prompt and action together. ``seed``,
-        another one each step, is for whatever it draws.
+        A recipe may make further ones, or others, with ``tools``; of at most ``tools.limit`` tokens, prompt and action
+        together.
         """
         return samples_of(groups)
 
@@ -90,8 +107,58 @@ class TaughtRecipe(Recipe):
     intervention: Intervention | None = Field(
         None, description="teach only on the turns that need it, for example '{judge: {kind: rule}}'; null: on all"
     )
+    gives: ClassVar[tuple[str, ...]] = ()
+    """The sources of contexts (`agents.teachers.hints.NOTES`) whose texts this recipe makes, in `given`."""
     reads_teacher: ClassVar[bool] = False
-    """Whether `terms` looks at ``batch.reading``."""
+    """Whether `terms` looks at ``batch.readings``."""
+    reads_student: ClassVar[bool] = False
+    """Whether `terms` looks at ``batch.student``: one more forward pass of the policy."""
+
+    def teachers(self) -> dict[str, TeacherSettings]:
+        """Whose weights teach, by name; the first is the main one, `MAIN`, which judges are, too."""
+        return {MAIN: self.teacher}
+
+    def streams(self) -> dict[str, str]:
+        """Which teacher, by its name, reads which view of a sample: one stream of numbers each."""
+        return {MAIN: MAIN}
+
+    def teaching(self) -> bool:
+        """Whether the teachers have a say in this step; where not, no context is made and none of them reads."""
+        return True
+
+    def views(self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools) -> int:
+        """Let the samples' teachers see something (`Sample.show`); returns how many views were too long.
+
+        By default the main one sees what `context` finds, for the turns of the rollout.
+        """
+        own = [s for s in samples if s.source == "policy"]
+        return add_contexts(
+            self.context,
+            own,
+            groups,
+            tools.chat,
+            teacher_limit(tools),
+            tools.seed,
+            given=self.given(own, groups, tools),
+        )
+
+    def given(
+        self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools
+    ) -> dict[str, list[str | None]]:
+        """Texts of the context's sources that the groups do not hold, one for each sample: what `gives` promises."""
+        if "reference" not in self.context.parts:
+            return {}
+        golds = {g: tools.gold(g) for g in {s.group for s in samples}}
+        return {"reference": [golds[s.group] for s in samples]}
+
+    @model_validator(mode="after")
+    def _given(self) -> TaughtRecipe:
+        if lacking := [part for part in self.context.parts if part in NOTES and part not in self.gives]:
+            raise ValueError(
+                f"recipe.context.sources={self.context.sources}: recipe={self.name} makes no text called "
+                f"{', '.join(map(repr, lacking))}; it makes {', '.join(self.gives) or 'none'}"
+            )
+        return self
 
     @property
     def needs_reading(self) -> bool:
@@ -113,6 +180,12 @@ class TaughtRecipe(Recipe):
         """`terms`, the divergence on the turns that need it where there is an `intervention`."""
         terms = self.terms(batch)
         return terms if self.intervention is None else self.intervention.apply(batch, terms)
+
+
+def teacher_limit(tools: StepTools, name: str = MAIN) -> int:
+    """Longest sequence that a teacher can read, in tokens."""
+    teacher = tools.teachers.get(name)
+    return tools.limit if teacher is None else min(tools.limit, teacher.context_length)
 
 
 def require_attempts(run: TrainConfig, setting: str, instead: str = "") -> None:

@@ -21,7 +21,6 @@ prompt, in the words that the self-teacher of other recipes will see. A small mo
 from __future__ import annotations
 
 import random
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -33,6 +32,7 @@ from agents.chat import Chat
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Likelihood, Term
 from agents.recipes.base import Recipe
+from agents.recipes.tools import StepTools
 from agents.rollout import Drive
 from agents.teachers.contexts import Context, add_contexts
 from agents.teachers.teacher import TeacherSettings
@@ -87,8 +87,9 @@ class DAgger(Recipe):
         """The model of ``teacher``, else the environment's planner."""
         return self.teacher
 
-    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize, seed: str = "") -> list[Sample]:
+    def samples(self, groups: Sequence[Group], tools: StepTools) -> list[Sample]:
         """The expert's action in every state of every scored trajectory; states where it has none are left out."""
+        chat, limit, seed = tools.chat, tools.limit, tools.seed
         samples = [
             Sample(
                 turn.prompt_ids, _label(turn, chat), None, turn.messages, turn.advice,

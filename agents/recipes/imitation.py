@@ -9,17 +9,16 @@ in it. It sees what a teacher with ``sources=["expected"]`` sees, and spends as 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
 
 from agents.batch import Batch, Sample, samples_of
-from agents.chat import Chat
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Likelihood, Term
 from agents.recipes.base import Recipe
+from agents.recipes.tools import StepTools
 from agents.teachers.contexts import expected_answer
 from agents.trajectory import Group
 
@@ -30,15 +29,15 @@ class Imitation(Recipe):
     name: ClassVar[str] = "imitation"
     run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-5}}
 
-    def samples(self, groups: Sequence[Group], chat: Chat, limit: int = sys.maxsize, seed: str = "") -> list[Sample]:
+    def samples(self, groups: Sequence[Group], tools: StepTools) -> list[Sample]:
         """One sequence for each task and prompt whose answer is known."""
         chosen: dict[tuple[int, tuple[int, ...]], Sample] = {}
         for sample in samples_of(groups):
             key = (sample.group, tuple(sample.prompt_ids))
             answer = expected_answer(sample.feedback)
             if answer is not None and (key not in chosen or chosen[key].logprobs is not None):
-                ids = chat.written(answer)
-                if len(sample.prompt_ids) + len(ids) > limit:
+                ids = tools.chat.written(answer)
+                if len(sample.prompt_ids) + len(ids) > tools.limit:
                     continue
                 sample.action_ids, sample.text, sample.logprobs = ids, answer, None
                 chosen[key] = sample

@@ -18,19 +18,28 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from agents.batch import Sample
+from agents.batch import MAIN, Sample, View
 from agents.chat import Chat
 from agents.errors import SetupError
-from agents.teachers.hints import Hint, Sources, expected_answer, many_turns, turn_of, without_thinking
+from agents.teachers.hints import (
+    NOTES,
+    Given,
+    Hint,
+    Sources,
+    expected_answer,
+    many_turns,
+    turn_of,
+    without_thinking,
+)
 from agents.teachers.wording import EPISODE, QUESTION, TURN, reworded
 from agents.trajectory import Group, Message, Trajectory
 
 __all__ = ["Context", "Hint", "add_contexts", "expected_answer", "reworded", "without_thinking"]
 
-SOURCES = ("sibling", "expected", "plan", "rest", "feedback", "none")
-REVEALING = ("expected", "plan")
+SOURCES = ("sibling", "failure", "expected", "reference", "plan", "rest", "feedback", *NOTES, "none")
+REVEALING = ("expected", "reference", "plan")
 """Sources that exist only where references may be revealed."""
-_OF_THE_EPISODE = ("sibling", "plan", "feedback", "none")
+_OF_THE_EPISODE = tuple(source for source in SOURCES if source not in ("expected", "rest"))
 
 
 class Context(BaseModel):
@@ -40,10 +49,12 @@ class Context(BaseModel):
 
     sources: list[str] = Field(
         ["sibling", "feedback"],
-        description="fallback chain; each entry is 'sibling' (another attempt that succeeded), 'expected' (the "
-        "reference that revealing feedback states), 'plan' (the expert's actions from here), 'rest' (what came after "
-        "this turn, and how the episode ended), 'feedback' (what the environment said of this turn), several of these "
-        "joined by '+', or 'none' (the policy's own prompt, unchanged)",
+        description="fallback chain; each entry is 'sibling' (another attempt that succeeded), 'failure' (one that "
+        "failed), 'expected' (the reference that revealing feedback states), 'reference' (the environment's own right "
+        "answer), 'plan' (the expert's actions from here), 'rest' (what came after "
+        "this turn, and how the episode ended), 'feedback' (what the environment said of this turn), a text that the "
+        "recipe makes ('critique', 'playbook', ...), several of these joined by '+', or 'none' (the policy's own "
+        "prompt, unchanged)",
     )
     wording: Literal["paper", "turn", "inline"] = Field(
         "paper",
@@ -96,17 +107,26 @@ class Context(BaseModel):
 
 
 def add_contexts(
-    context: Context, samples: Sequence[Sample], groups: Sequence[Group], chat: Chat, limit: int, seed: str
+    context: Context,
+    samples: Sequence[Sample],
+    groups: Sequence[Group],
+    chat: Chat,
+    limit: int,
+    seed: str,
+    *,
+    stream: str = MAIN,
+    given: Given | None = None,
 ) -> int:
-    """Fill `Sample.teacher_messages` and `Sample.teacher_ids` in place.
+    """Let the teacher of a stream see something (`Sample.show`), in place.
 
-    A sample stays untaught where no source has anything to say, or where the teacher's prompt and the action
-    would exceed ``limit`` tokens; the number of the latter is returned.
+    ``given`` are the texts of sources that only the recipe has, one for each sample, None where there is none. A sample
+    stays untaught where no source has anything to say, or where the teacher's prompt and the action would exceed
+    ``limit`` tokens; the number of the latter is returned.
     """
     overlong = 0
     if "plan" in context.parts:
         _require_plans(groups)
-    sources = Sources.of(samples, groups, context.allow_reference, context.max_observation, seed)
+    sources = Sources.of(samples, groups, context.allow_reference, context.max_observation, seed, given)
     for sample in samples:
         hint = _first_available(context, sample, sources)
         if hint is None:
@@ -115,7 +135,7 @@ def add_contexts(
         if len(ids) + len(sample.action_ids) > limit:
             overlong += 1
             continue
-        sample.teacher_messages, sample.teacher_ids = messages, ids
+        sample.show(stream, View(messages, ids))
     return overlong
 
 

@@ -5,6 +5,10 @@
     plan       the expert's actions from here
     rest       what happened after this turn, and how the episode ended
     feedback   what the environment said of this turn's action
+    failure    another attempt that failed: its answer, or its transcript
+    reference  the environment's own right answer (`StepTools.gold`)
+
+and texts that a recipe made or had made (`NOTES`): a critique, a plan, a reflection, a playbook, a skill, ...
 
 The action being scored is never quoted, though the rest of the episode may hold an equal one. Actions of the expert
 are references: without `Context.allow_reference` they are in no transcript either.
@@ -14,13 +18,23 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import rfenvs
 from agents.batch import Sample
 from agents.trajectory import Group, Turn
 from rfenvs.feedback import clip
+
+NOTES = (
+    "critique", "rubric", "strategy", "reflection", "playbook", "skill", "summary", "rationale", "debate", "tag", "own",
+    "demonstration",
+)  # fmt: skip
+"""Sources that only recipes which make such texts have: given to `agents.teachers.contexts.add_contexts`."""
+
+Given = Mapping[str, Sequence[str | None]]
+"""Texts by source, one for each sample: what the groups of a step do not hold themselves."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +51,19 @@ class Hint:
     """What came after this turn's action."""
     feedback: str | None = None
     """What the environment said of the action, or of the episode's actions."""
+    failure: str | None = None
+    """Another attempt, which failed."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """Further texts, each with its source, one of `NOTES`."""
 
     def __bool__(self) -> bool:
-        return any((self.attempt, self.answer, self.rest, self.feedback))
+        return any((self.attempt, self.answer, self.rest, self.feedback, self.failure, self.notes))
 
     def clipped(self, cut: Callable[[str], str]) -> Hint:
         """Every part shortened by ``cut``."""
-        parts = {name: text and cut(text) for name in ("attempt", "answer", "rest", "feedback")
-                 if (text := getattr(self, name))}  # fmt: skip
+        parts: dict[str, Any] = {name: cut(text) for name in ("attempt", "answer", "rest", "feedback", "failure")
+                                 if (text := getattr(self, name))}  # fmt: skip
+        parts["notes"] = tuple((source, cut(text)) for source, text in self.notes)
         return replace(self, **parts, then=tuple(cut("\n".join(self.then)).split("\n")) if self.then else ())
 
 
@@ -59,17 +78,29 @@ class Sources:
     max_observation: int
     """Characters of one observation in a transcript."""
     seed: str
+    given: dict[str, dict[int, str]] = field(default_factory=dict)
+    """Texts that came from outside, by source and by the identity of their sample."""
 
     @classmethod
     def of(
-        cls, samples: Sequence[Sample], groups: Sequence[Group], allow_reference: bool, max_observation: int, seed: str
+        cls,
+        samples: Sequence[Sample],
+        groups: Sequence[Group],
+        allow_reference: bool,
+        max_observation: int,
+        seed: str,
+        given: Given | None = None,
     ) -> Sources:
         """Sources for these samples."""
         expected: dict[Hashable, str] = {}
         for sample in samples if allow_reference else ():
             if answer := expected_answer(sample.feedback):
                 expected.setdefault(_state(sample, groups), answer)
-        return cls(groups, expected, allow_reference, max_observation, seed)
+        texts = {
+            source: {id(sample): text for sample, text in zip(samples, column, strict=True) if text}
+            for source, column in (given or {}).items()
+        }
+        return cls(groups, expected, allow_reference, max_observation, seed, texts)
 
     def turn(self, parts: Sequence[str], sample: Sample) -> Hint:
         """What sources ``parts`` together say about one turn."""
@@ -85,7 +116,7 @@ class Sources:
         if "feedback" in parts:
             turn, many = turn_of(sample, self.groups), many_turns(self.groups[sample.group])
             hint = replace(hint, feedback=self._said(turn, sample.feedback, many))
-        return hint
+        return self._further(hint, parts, sample)
 
     def episode(self, parts: Sequence[str], sample: Sample) -> Hint:
         """What they say about the whole episode: the same for each of its turns."""
@@ -98,28 +129,41 @@ class Sources:
             said = [self._said(turn, turn.feedback, many) for turn in trajectory.turns]
             texts = [f"Action {t}: {text}" if many else text for t, text in enumerate(said, 1) if text]
             hint = replace(hint, feedback="\n".join(texts) or None)
-        return hint
+        return self._further(hint, parts, sample)
+
+    def _further(self, hint: Hint, parts: Sequence[str], sample: Sample) -> Hint:
+        """A failed attempt, the reference and the texts that were given, where they are asked for and there."""
+        if "failure" in parts:
+            hint = replace(hint, failure=self._other(sample, success=False)[0])
+        if "reference" in parts and self.allow_reference and not hint.answer:
+            hint = replace(hint, answer=self.given.get("reference", {}).get(id(sample)))
+        notes = [(part, text) for part in parts if part in NOTES and (text := self.given.get(part, {}).get(id(sample)))]
+        return replace(hint, notes=tuple(notes))
 
     def _sibling(self, sample: Sample) -> Hint:
-        """A random other success of the group, the same one for every sample that may see it.
+        """Another attempt that succeeded."""
+        text, many = self._other(sample, success=True)
+        return Hint(attempt=text) if many else Hint(answer=text)
+
+    def _other(self, sample: Sample, success: bool) -> tuple[str | None, bool]:
+        """A random other success or failure of the group, the same one for every sample that may see it.
 
         Random, never the shortest: choosing by length makes answers shrink. One for all: equal teacher prompts
-        are forwarded once.
+        are forwarded once. Returns its text, None where there is none, and whether it is a transcript.
         """
-        group = self.groups[sample.group]
-        good = [
+        group, many = self.groups[sample.group], many_turns(self.groups[sample.group])
+        chosen = [
             a
             for a, t in enumerate(group.trajectories)
-            if t.scored and t.turns and t.reward >= 1.0 and self._quotable(t.turns)
+            if t.scored and t.turns and (t.reward >= 1.0) == success and self._quotable(t.turns)
         ]
-        random.Random(f"{self.seed}:{sample.group}").shuffle(good)
-        for attempt in good:
+        random.Random(f"{self.seed}:{sample.group}{'' if success else ':failure'}").shuffle(chosen)
+        for attempt in chosen:
             if attempt != sample.attempt:
-                other = group.trajectories[attempt]
-                if many_turns(group):
-                    return Hint(attempt=self._transcript(other.turns))
-                return Hint(answer=without_thinking(other.turns[-1].text) or None)
-        return Hint()
+                turns = group.trajectories[attempt].turns
+                text = self._transcript(turns) if many else without_thinking(turns[-1].text)
+                return text or None, many
+        return None, many
 
     def _quotable(self, turns: Sequence[Turn]) -> bool:
         return self.allow_reference or all(turn.source == "policy" for turn in turns)

@@ -15,7 +15,7 @@ EMA step of 0.01 is rounded away.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
@@ -23,7 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from agents.batch import Batch, Reading
+from agents.batch import MAIN, Batch, Reading
 from agents.engines.base import Completion, Sampling
 from agents.engines.hf import HFEngine, Scored
 from agents.losses import closed_form
@@ -165,20 +165,36 @@ class Teacher:
             tensor.copy_(state[name])
 
 
+def make_teachers(engine: HFEngine, settings: Mapping[str, TeacherSettings]) -> dict[str, Teacher]:
+    """A teacher for each name; names with equal settings share one."""
+    made: list[Teacher] = []
+    result: dict[str, Teacher] = {}
+    for name, wanted in settings.items():
+        known = next((t for t in made if t.settings == wanted), None)
+        if known is None:
+            loaded = (t for t in made if t.settings.kind == wanted.kind == "external")
+            known = Teacher(
+                engine, wanted, beside=next((t for t in loaded if t.settings.source == wanted.source), None)
+            )
+            made.append(known)
+        result[name] = known
+    return result
+
+
 @torch.no_grad()
-def read_teacher(batch: Batch) -> Reading:
-    """What ``batch.teacher`` says at the tokens of the scored samples: one pass of its head, chunk by chunk."""
-    assert batch.teacher is not None
-    scored = batch.per_token(batch.scored)
+def read_teacher(batch: Batch, stream: str = MAIN) -> Reading:
+    """What the teacher of a stream says at the tokens it read: one pass of its head, chunk by chunk."""
+    teacher = batch.teachers[stream]
+    scored = batch.per_token(batch.read_by(stream))
     places = scored.nonzero()[:, 0]
-    _, hidden, head = batch.teacher.parts[0]
+    _, hidden, head = teacher.parts[0]
     targets = batch.targets[places].to(hidden.device)
     logprob, entropy, confidence = (torch.full((len(scored),), math.nan) for _ in range(3))
     agrees = torch.zeros(len(scored), dtype=torch.bool)
     chunk = auto_chunk(len(head.weight), 8 if head.weight.dtype == torch.float64 else 4)
     for start in range(0, len(places), chunk):
         rows = torch.arange(start, min(start + chunk, len(places)), device=hidden.device)
-        logq, target, place = batch.teacher.logits(rows), targets[rows], places[start : start + chunk]
+        logq, target, place = teacher.logits(rows), targets[rows], places[start : start + chunk]
         q = closed_form.log_softmax_(logq)
         likeliest, ids = q.max(-1)
         logprob[place] = logq.gather(-1, target[:, None])[:, 0].float().cpu()

@@ -27,12 +27,30 @@ class Words:
     """Behind the question whose answer is shown as an earlier turn."""
 
 
+_GIVEN_TITLES = {
+    "failure": "The following other attempt failed:",
+    "critique": "A critique of your earlier attempt:",
+    "rubric": "What a good answer is judged by:",
+    "strategy": "A plan that leads to the solution:",
+    "reflection": "What went wrong in your earlier attempt, and what to do instead:",
+    "playbook": "Lessons from earlier tasks:",
+    "skill": "A skill that helps with tasks like this one:",
+    "summary": "What sets attempts that succeeded apart from those that failed:",
+    "rationale": "Why the solution is right:",
+    "debate": "What others said about it:",
+    "tag": "What kind of passage matters in your earlier attempt:",
+    "own": "Your earlier attempt:",
+    "demonstration": "An example of the same kind:",
+}
+_GIVEN_NOTES = {source: title.removesuffix(":") for source, title in _GIVEN_TITLES.items()}
+
 QUESTION = Words(
     titles={
         "answer": "Correct solution:",
         "feedback": "The following is feedback from your unsuccessful earlier attempt:",
+        **_GIVEN_TITLES,
     },
-    notes={"feedback": "Feedback on an earlier attempt"},
+    notes={"feedback": "Feedback on an earlier attempt", **_GIVEN_NOTES},
     ask="Correctly solve the original question.",
 )
 """A question with one answer."""
@@ -46,11 +64,13 @@ TURN = Words(
         "plan": "Correct actions from here:",
         "rest": "The following is what came after your earlier action at this point:",
         "feedback": "The following is feedback on your unsuccessful earlier action at this point:",
+        **_GIVEN_TITLES,
     },
     notes={
         "attempt": "An attempt at this task that succeeded",
         "rest": "After an earlier action at this point",
         "feedback": "Feedback on an earlier action at this point",
+        **_GIVEN_NOTES,
     },
     ask="Choose the correct next action.",
     shown="(An example of the correct next action:)",
@@ -63,10 +83,12 @@ EPISODE = Words(
         "answer": "Correct first action:",
         "plan": "Correct actions:",
         "feedback": "The following is feedback from your unsuccessful earlier attempt at this task:",
+        **_GIVEN_TITLES,
     },
     notes={
         "attempt": "An attempt at this task that succeeded",
         "feedback": "Feedback on an earlier attempt at this task",
+        **_GIVEN_NOTES,
     },
     ask="Correctly solve the task, one action at a time.",
     shown="(An example of the correct first action:)",
@@ -108,6 +130,9 @@ def _parts(hint: Hint) -> Iterator[tuple[str, str]]:
         yield "attempt", hint.attempt
     if hint.answer:
         yield ("plan", "\n".join([hint.answer, *hint.then])) if hint.then else ("answer", hint.answer)
+    if hint.failure:
+        yield "failure", hint.failure
+    yield from hint.notes
     if hint.rest:
         yield "rest", hint.rest
     if hint.feedback:

@@ -1,7 +1,8 @@
 """Resume state: written whole or not at all, so that a run killed at any instant continues from the last one.
 
-A checkpoint ``checkpoints/step-N`` holds what step N starts from: trainable weights, optimiser, teacher (fp32) and
-counters. Random state is not stored, because every step draws from generators seeded by (seed, step).
+A checkpoint ``checkpoints/step-N`` holds what step N starts from: trainable weights, optimiser, teachers (fp32), the
+recipe's own memory and counters. Random state is not stored, because every step draws from generators seeded by
+(seed, step).
 """
 
 from __future__ import annotations
@@ -9,28 +10,33 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from agents.errors import SetupError
+from agents.recipes.base import Recipe
 from agents.teachers.teacher import Teacher
 from agents.training.learner import Learner
 
 
-def save(directory: Path, step: int, learner: Learner, teacher: Teacher | None) -> None:
+def save(
+    directory: Path, step: int, learner: Learner, teachers: Mapping[str, Teacher], recipe: Recipe | None = None
+) -> None:
     """Write the state before ``step``, then remove older ones."""
     state = {
         "step": step,
         "weights": {n: p.detach() for n, p in learner.engine.model.named_parameters() if p.requires_grad},
         "optimizer": learner.optimizer.state_dict(),
         "learner_steps": learner.steps,
-        "teacher": teacher.state_dict() if teacher else {},
+        "teachers": {name: teacher.state_dict() for name, teacher in _distinct(teachers).items()},
+        "recipe": recipe.state_dict() if recipe else {},
     }
     target, scratch = directory / f"step-{step:06d}", directory / f"step-{step:06d}.tmp"
     shutil.rmtree(scratch, ignore_errors=True)
-    require_space(directory, state_bytes(learner, teacher))
+    require_space(directory, state_bytes(learner, teachers))
     try:
         scratch.mkdir(parents=True)
         torch.save(state, scratch / "state.pt")
@@ -54,8 +60,8 @@ def latest(directory: Path) -> Path | None:
     return complete[-1] if complete else None
 
 
-def restore(checkpoint: Path, learner: Learner, teacher: Teacher | None) -> int:
-    """Load a checkpoint into the learner and the teacher; returns the step to start with."""
+def restore(checkpoint: Path, learner: Learner, teachers: Mapping[str, Teacher], recipe: Recipe | None = None) -> int:
+    """Load a checkpoint into the learner, the teachers and the recipe; returns the step to start with."""
     state: dict[str, Any] = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True, mmap=True)
     with torch.no_grad():
         for name, parameter in learner.engine.model.named_parameters():
@@ -63,16 +69,26 @@ def restore(checkpoint: Path, learner: Learner, teacher: Teacher | None) -> int:
                 parameter.copy_(state["weights"][name])
     learner.optimizer.load_state_dict(state["optimizer"])
     learner.steps = int(state["learner_steps"])
-    if teacher:
-        teacher.load_state_dict(state["teacher"])
+    for name, teacher in _distinct(teachers).items():
+        teacher.load_state_dict(state["teachers"][name])
+    if recipe:
+        recipe.load_state_dict(state["recipe"])
     return int(state["step"])
 
 
-def state_bytes(learner: Learner, teacher: Teacher | None) -> int:
-    """Size of a checkpoint: weights, two Adam moments, the teacher's shadow."""
+def state_bytes(learner: Learner, teachers: Mapping[str, Teacher]) -> int:
+    """Size of a checkpoint: weights, two Adam moments, the teachers' shadows."""
     weights = sum(p.numel() * p.element_size() for p in learner.parameters)
-    shadow: int = sum(t.numel() * 4 for t in (teacher.shadow.values() if teacher else ()))
+    shadow: int = sum(t.numel() * 4 for teacher in _distinct(teachers).values() for t in teacher.shadow.values())
     return 3 * int(weights) + shadow
+
+
+def _distinct(teachers: Mapping[str, Teacher]) -> dict[str, Teacher]:
+    """Each teacher once, by the first of its names."""
+    first: dict[int, str] = {}
+    for name, teacher in teachers.items():
+        first.setdefault(id(teacher), name)
+    return {name: teachers[name] for name in first.values()}
 
 
 def require_space(directory: Path, needed: int) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import Batch, Student
 from agents.engines.hf import HFEngine
+from agents.losses.fused import Head, SparseTeacher, Stream, TokenStats, fused_loss, token_stats
 from agents.losses.fused import Teacher as TeacherLogits
-from agents.losses.fused import TokenStats, fused_loss, token_stats
-from agents.losses.terms import PolicyGradient, Term, select
+from agents.losses.terms import Distill, PolicyGradient, Term, columnwise
 
 
 class OptimSettings(BaseModel):
@@ -66,34 +65,34 @@ class Learner:
     def step(self, batch: Batch, terms: Sequence[Term], top: int = 0) -> StepResult:
         """One optimiser step on ``terms``; ``top`` alternatives of the teacher are recorded a token."""
         signal = _signal(terms, len(batch.targets))
-        taught = batch.per_token(batch.scored) if batch.teacher is not None else torch.zeros_like(signal)
-        row = taught.cumsum(0) - 1  # token -> row of the teacher's hidden states
         chosen = sorted(set(batch.sequence[signal].tolist()))
         everything = batch.items()
         items = [everything[i] for i in chosen]
-        sampler = batch.sampler_logprobs
         total, collected = 0.0, _Collector(len(batch.targets))
         for part in self.engine.packs(items):
             with torch.enable_grad():
-                hidden = self.engine.hidden(part)
                 index = torch.cat([_span(batch, chosen[i]) for i in part.order])
-                here = taught[index]
-                loss, stats = fused_loss(
-                    hidden,
-                    self.engine.head(),
-                    batch.targets[index].to(hidden.device),
-                    [_at(term, index, hidden.device) for term in terms],
-                    teacher=_rows(batch.teacher, row[index][here]) if here.any() else None,
-                    taught=here.to(hidden.device) if here.any() else None,
-                    old_logprobs=_take(batch.old_logprobs, index, hidden.device),
-                    sampler_logprobs=_take(sampler, index, hidden.device),
-                    temperature=self.temperature,
-                    top=top if batch.teacher is not None else 0,
-                )
+                loss, stats = self.loss(batch, terms, index, self.engine.hidden(part), self.engine.head(), top)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             collected.add(index, stats)
         return self._finish(total, bool(items), collected)
+
+    def loss(
+        self, batch: Batch, terms: Sequence[Term], index: Tensor, hidden: Tensor, head: Head, top: int = 0
+    ) -> tuple[Tensor, TokenStats]:
+        """What some tokens of the batch add to the loss: those at ``index``, whose hidden states are given, [n, d]."""
+        return fused_loss(
+            hidden,
+            head,
+            batch.targets[index].to(hidden.device),
+            [_at(term, index, hidden.device) for term in terms],
+            streams=_streams(_teachers(batch), index, hidden.device),
+            old_logprobs=_take(batch.old_logprobs, index, hidden.device),
+            sampler_logprobs=_take(batch.sampler_logprobs, index, hidden.device),
+            temperature=self.temperature,
+            top=top if batch.teachers else 0,
+        )
 
     def _finish(self, loss: float, any_signal: bool, collected: _Collector) -> StepResult:
         lr = self.settings.lr * min(1.0, (self.steps + 1) / max(self.settings.warmup_steps, 1))
@@ -114,6 +113,23 @@ class Learner:
         hidden = self.engine.read(batch.items())
         targets = batch.targets.to(hidden.device)
         return token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
+
+    @torch.no_grad()
+    def student(self, batch: Batch, measure: Distill) -> Student:
+        """The policy at its current weights, and its divergence from the main teacher as ``measure`` has it.
+
+        ``measure`` needs coefficients of 0: nothing is learnt.
+        """
+        hidden, everything = self.engine.read(batch.items()), torch.arange(len(batch.targets))
+        _, stats = fused_loss(
+            hidden,
+            self.engine.head(),
+            batch.targets.to(hidden.device),
+            [_at(measure, everything, hidden.device)],
+            streams=_streams(_teachers(batch), everything, hidden.device),
+            temperature=self.temperature,
+        )
+        return Student(stats.logp.float().cpu(), stats.entropy.float().cpu(), stats.divergence.float().cpu())
 
 
 class _Collector:
@@ -152,15 +168,22 @@ def _take(values: Tensor | None, index: Tensor, device: torch.device) -> Tensor 
 
 def _at(term: Term, index: Tensor, device: torch.device) -> Term:
     """The term on some tokens, on the device of their hidden states."""
-    part: Any = select(term, index)
-    columns = {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-    moved = {name: value.to(device) for name, value in columns.items() if isinstance(value, Tensor)}
-    result: Term = dataclasses.replace(part, **moved)
-    return result
+    return columnwise(term, lambda column: column[index].to(device))
 
 
-def _rows(teacher: TeacherLogits | None, rows: Tensor) -> TeacherLogits | None:
-    if teacher is None:
-        return None
-    parts = [(weight, hidden[rows.to(hidden.device)], head) for weight, hidden, head in teacher.parts]
-    return dataclasses.replace(teacher, parts=parts)
+def _teachers(batch: Batch) -> dict[str, tuple[TeacherLogits | SparseTeacher, Tensor]]:
+    """By stream: the teacher, and its tokens, [N] bool."""
+    return {name: (teacher, batch.per_token(batch.read_by(name))) for name, teacher in batch.teachers.items()}
+
+
+def _streams(
+    teachers: dict[str, tuple[TeacherLogits | SparseTeacher, Tensor]], index: Tensor, device: torch.device
+) -> dict[str, Stream]:
+    """The teachers that have a word on some tokens, on those tokens."""
+    streams = {}
+    for name, (teacher, taught) in teachers.items():
+        here = taught[index]
+        if here.any():
+            row = taught.cumsum(0) - 1  # token -> row of the teacher
+            streams[name] = Stream(teacher.take(row[index][here]), here.to(device))
+    return streams

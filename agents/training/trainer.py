@@ -1,11 +1,8 @@
 """The loop: tasks to groups to a batch to an optimiser step, again and again, with everything written down.
 
 for step:
-    groups  = rollout(policy, tasks)                 # attempts, rewards, feedback
-    samples = recipe.samples(groups) + contexts      # what the teacher may see
-    for batch of samples:
-        teacher reads, recipe annotates, learner steps
-    teacher follows
+    groups = rollout(policy, tasks)          # attempts, rewards, feedback
+    update.learn(groups)                     # `agents.training.step`
 """
 
 from __future__ import annotations
@@ -24,17 +21,17 @@ from typing import Any
 
 import torch
 
-from agents.batch import Batch, Sample, split
+from agents.batch import MAIN, Batch
 from agents.config import TrainConfig
 from agents.engines.hf import HFEngine
 from agents.errors import SetupError
 from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
+from agents.recipes.tools import StepTools
 from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_to_step
 from agents.report.trackers import make_trackers
 from agents.rollout import Environments, rollout, task_order
-from agents.teachers.contexts import add_contexts
-from agents.teachers.teacher import Teacher, read_teacher
+from agents.teachers.teacher import Teacher, make_teachers
 from agents.training import checkpoints
 from agents.training.alarms import alarms
 from agents.training.check import check_teacher
@@ -43,6 +40,7 @@ from agents.training.evaluate import Evaluation, evaluate
 from agents.training.learner import Learner, StepResult
 from agents.training.metrics import cut_warning, schedule, step_metrics
 from agents.training.records import trajectory_rows
+from agents.training.step import Update
 from agents.trajectory import Group
 
 
@@ -78,12 +76,13 @@ class Trainer:
         self.engine = load_engine(config, train=True)
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
         recipe = config.recipe
-        self.teacher = Teacher(self.engine, recipe.teacher) if isinstance(recipe, TaughtRecipe) else None
+        self.teachers = make_teachers(self.engine, recipe.teachers()) if isinstance(recipe, TaughtRecipe) else {}
+        self.update = Update(recipe, self.engine, self.learner, self.teachers, config.sampling, config.record_tokens)
         settings = recipe.expert()
-        self.expert = Teacher(self.engine, settings, beside=self.teacher) if settings else None
+        self.expert = Teacher(self.engine, settings, beside=self.teachers.get(MAIN)) if settings else None
         if config.save_every:
             checkpoints.require_space(
-                self.directory / "checkpoints", checkpoints.state_bytes(self.learner, self.teacher)
+                self.directory / "checkpoints", checkpoints.state_bytes(self.learner, self.teachers)
             )
 
     def run(self) -> Run:
@@ -110,7 +109,7 @@ class Trainer:
                         self._evaluate(step)
                     self._step(step)
                     if self.config.save_every and (step + 1) % self.config.save_every == 0:
-                        checkpoints.save(self.directory / "checkpoints", step + 1, self.learner, self.teacher)
+                        self._save(step + 1)
                 self._evaluate(self.config.steps)
             summary = self._finish()
             for tracker in self.trackers:
@@ -150,7 +149,9 @@ class Trainer:
 
     def _resume(self) -> int:
         checkpoint = checkpoints.latest(self.directory / "checkpoints")
-        start = checkpoints.restore(checkpoint, self.learner, self.teacher) if checkpoint else 0
+        start = 0
+        if checkpoint:
+            start = checkpoints.restore(checkpoint, self.learner, self.teachers, self.config.recipe)
         dropped = sum(
             truncate_to_step(self.directory / name, start)
             for name in ("metrics.jsonl", "trajectories.jsonl")
@@ -160,10 +161,14 @@ class Trainer:
             self.console.say(f"resuming {self.directory} at step {start} of {self.config.steps}")
         return start
 
+    def _save(self, step: int) -> None:
+        checkpoints.save(self.directory / "checkpoints", step, self.learner, self.teachers, self.config.recipe)
+
     # ---- one step
 
     def _step(self, step: int) -> None:
         config, recipe = self.config, self.config.recipe
+        recipe.begin(step)
         wall, cpu = time.perf_counter(), time.process_time()
         tasks = task_order(self.environments.num_tasks(), config.seed, step * config.batch.tasks, config.batch.tasks)
         seed = random.Random(f"{config.seed}:{step}").getrandbits(63)
@@ -181,44 +186,24 @@ class Trainer:
             drive=drive,
             settings=config.rollout,
         )
-        samples = recipe.samples(groups, self.engine.chat, self.engine.context_length, f"{config.seed}:{step}")
-        overlong = 0
-        if isinstance(recipe, TaughtRecipe):
-            limit = self.teacher.context_length if self.teacher else self.engine.context_length
-            overlong = add_contexts(recipe.context, samples, groups, self.engine.chat, limit, f"{config.seed}:{step}")
-            if self.teacher:
-                recipe.annotate(samples, groups, self.teacher, self.engine.chat)
-        results = self._learn(samples, groups) if samples else []
-        if self.teacher and any(result.stepped for _, result in results):
-            self.teacher.update()
-        metrics = step_metrics(groups, samples, results) | schedule(drive)
-        metrics["overlong_contexts"] = overlong
+        tools = StepTools(
+            self.engine.chat,
+            limit=self.engine.context_length,
+            seed=f"{config.seed}:{step}",
+            step=step,
+            sampling=config.sampling,
+            engine=self.engine,
+            teachers=self.teachers,
+            environments=self.environments,
+            tasks=tasks,
+        )
+        done = self.update.learn(groups, tools)
+        metrics = step_metrics(groups, done.samples, done.results) | tools.log | schedule(drive)
+        metrics["overlong_contexts"] = done.overlong
         metrics["seconds"] = time.perf_counter() - wall
         metrics["cpu_seconds"] = time.process_time() - cpu
-        self._record(step, metrics, groups, results)
-
-    def _learn(self, samples: list[Sample], groups: Sequence[Group]) -> list[tuple[Batch, StepResult]]:
-        recipe, parts = self.config.recipe, min(self.config.optim.steps_per_batch, len(samples))
-        advantages = recipe.advantages(groups)
-        batches = [Batch(part) for part in split(samples, parts)]
-        for batch in batches:
-            batch.advantages = torch.tensor([advantages[s.group, s.attempt, s.turn] for s in batch.samples])
-            if len(batches) > 1:
-                batch.old_logprobs = self.learner.logprobs(batch)
-        results = []
-        for batch in batches:
-            if isinstance(recipe, TaughtRecipe):
-                batch.passed_over = recipe.passed_over(batch)
-            scored = [s for s, read in zip(batch.samples, batch.scored.tolist(), strict=True) if read]
-            if self.teacher and scored:
-                items = [(s.teacher_ids or [], s.action_ids) for s in scored]
-                batch.teacher = self.teacher.logits(items, self.config.sampling.temperature)
-                if isinstance(recipe, TaughtRecipe) and recipe.needs_reading:
-                    batch.reading = read_teacher(batch)
-            top = self.config.record_tokens
-            results.append((batch, self.learner.step(batch, recipe.loss(batch), top)))
-            batch.teacher = None
-        return results
+        recipe.observe(metrics)
+        self._record(step, metrics, groups, done.results)
 
     def _record(
         self,
@@ -265,12 +250,13 @@ class Trainer:
 
     def _check_teacher(self) -> None:
         recipe, config = self.config.recipe, self.config
-        if not (self.teacher and isinstance(recipe, TaughtRecipe) and config.check_teacher):
+        teacher = self.teachers.get(MAIN)
+        if not (teacher and isinstance(recipe, TaughtRecipe) and config.check_teacher):
             return
         self.console.say("checking the teacher")
         attempts = min(config.batch.attempts, 8)
         result = check_teacher(
-            self.engine, self.teacher, recipe, self.environments,
+            self.engine, teacher, recipe, self.environments,
             tasks=config.check_teacher, attempts=attempts, sampling=config.sampling, seed=config.seed + 1,
             settings=config.rollout,
         )  # fmt: skip

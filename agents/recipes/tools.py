@@ -1,0 +1,186 @@
+"""What a recipe may use while it makes the sequences of a step: models to ask, environments to try things in.
+
+Everything is seeded by the step, so that a resumed run makes the same sequences again.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+import rfenvs
+from agents.chat import Chat
+from agents.engines.base import Completion, Engine, Sampling
+from agents.engines.hf import HFEngine, Scored
+from agents.errors import SetupError
+from agents.losses.fused import token_stats
+from agents.rollout import Environments
+from agents.teachers.teacher import Teacher
+from agents.trajectory import Message
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a model said to some prompt."""
+
+    prompt_ids: list[int]
+    messages: list[Message]
+    completion: Completion
+    text: str
+    """Decoded, stop token removed; empty where the prompt left no room."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A reply that an environment judged."""
+
+    group: int
+    reply: Reply
+    reward: float
+    feedback: list[dict[str, object]]
+    scored: bool
+
+
+@dataclass
+class StepTools:
+    """Made anew each step. Without an engine only the chat template is there, which is enough for most recipes."""
+
+    chat: Chat
+    limit: int = sys.maxsize
+    """Longest sequence, prompt and action together, in tokens."""
+    seed: str = ""
+    """Another one each step, for whatever is drawn."""
+    step: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
+    engine: HFEngine | None = None
+    """The policy's weights."""
+    sampler: Engine | None = None
+    """What samples from the policy; None: ``engine``."""
+    teachers: dict[str, Teacher] = field(default_factory=dict)
+    environments: Environments | None = None
+    tasks: list[int] = field(default_factory=list)
+    """The task of each group, as an index of the environments' split."""
+    log: dict[str, float] = field(default_factory=dict)
+    """Numbers for the metrics of the step."""
+    _asked: int = 0
+
+    def ask(
+        self,
+        conversations: Sequence[list[Message]],
+        who: str = "policy",
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+    ) -> list[Reply]:
+        """One reply to each conversation, in order, all in one batch; ``who``: ``"policy"`` or a teacher's name.
+
+        ``max_tokens`` and ``temperature`` default to those of the rollout. Where a conversation leaves no room for a
+        reply, the reply is empty.
+        """
+        sampling = self.sampling.model_copy(
+            update={
+                name: value
+                for name, value in (("max_tokens", max_tokens), ("temperature", temperature))
+                if value is not None
+            }
+        )
+        prompts = [self.chat.encode(messages) for messages in conversations]
+        said = self._generate(prompts, sampling, who)
+        return [
+            Reply(ids, messages, completion, self.chat.decode(completion.ids))
+            for ids, messages, completion in zip(prompts, conversations, said, strict=True)
+        ]
+
+    def go_on(self, prompts: Sequence[list[int]], who: str, *, max_tokens: int) -> list[Completion]:
+        """Continuations of token sequences, such as a prompt and the beginning of an answer."""
+        return self._generate(list(prompts), self.sampling.model_copy(update={"max_tokens": max_tokens}), who)
+
+    def _generate(self, prompts: list[list[int]], sampling: Sampling, who: str) -> list[Completion]:
+        if not prompts:
+            return []
+        self._asked += 1
+        seed = random.Random(f"{self.seed}:ask:{self._asked}").getrandbits(63)
+        fits = [i for i, ids in enumerate(prompts) if len(ids) < self.limit]
+        wanted = [prompts[i] for i in fits]
+        if who == "policy":
+            said = self._sampler().generate(wanted, sampling, seed) if wanted else []
+        elif who in self.teachers:
+            said = self.teachers[who].generate(wanted, sampling, seed) if wanted else []
+        else:
+            raise SetupError(f"nobody called {who!r} can be asked; there are policy, {', '.join(self.teachers)}")
+        result = [Completion([], [], "length")] * len(prompts)
+        for i, completion in zip(fits, said, strict=True):
+            result[i] = completion
+        return result
+
+    def attempt(
+        self, requests: Sequence[tuple[int, list[Message]]], who: str = "policy", *, temperature: float | None = None
+    ) -> list[Attempt]:
+        """Sample from any prompt, and let the environment of the group's task judge the reply as its first action.
+
+        ``requests``: (group, conversation). The environment does not know of the conversation: it judges an answer to
+        its own question.
+        """
+        replies = self.ask([messages for _, messages in requests], who, temperature=temperature)
+        return self.judge([(group, reply) for (group, _), reply in zip(requests, replies, strict=True)])
+
+    def judge(self, replies: Sequence[tuple[int, Reply]]) -> list[Attempt]:
+        """The environment's word on replies that were made already, as first actions of their groups' tasks."""
+        environments, tasks = self._environments(), self.tasks
+
+        def one(env: object, request: tuple[int, Reply]) -> Attempt:
+            group, reply = request
+            environments.start(env, tasks[group])  # type: ignore[arg-type]
+            action = rfenvs.Action(
+                reply.text, token_ids=reply.completion.ids, finish_reason=reply.completion.finish_reason
+            )
+            _, reward, _, _, info = env.step(action)  # type: ignore[attr-defined]
+            scored = bool(info.get("scored", True)) and bool(reply.completion.ids)
+            return Attempt(group, reply, float(reward), list(info.get("feedback") or []), scored)
+
+        return environments.map(one, environments.take(len(replies)), replies)
+
+    def grade(self, groups: Sequence[int], texts: Sequence[str]) -> list[float | None]:
+        """Reward of each text as the first action of its group's task; None where it could not be scored."""
+        return self._environments().grade([self.tasks[g] for g in groups], [rfenvs.Action(text) for text in texts])
+
+    def gold(self, group: int) -> str | None:
+        """The environment's own right answer to a task of one turn; None where it tells none.
+
+        A reference: only for recipes whose settings allow it to be seen.
+        """
+        env = self._environments().take(1)[0].unwrapped
+        if not isinstance(env, rfenvs.TextEnv):
+            return None
+        actions = env.gold_actions(env.get_task(self.tasks[group]))
+        return actions[0] if len(actions) == 1 else None
+
+    def logprobs(self, items: Sequence[Scored]) -> list[list[float]]:
+        """The policy's log-probabilities of given actions, at the sampling temperature: one list an item."""
+        if not items:
+            return []
+        if self.engine is None:
+            raise SetupError("these tools have no engine to score with")
+        hidden = self.engine.read(items)
+        ids = [i for _, action in items for i in action]
+        targets = torch.tensor(ids, device=hidden.device)
+        values = token_stats(hidden, self.engine.head(), targets, temperature=self.sampling.temperature)[0].tolist()
+        result, at = [], 0
+        for _, action in items:
+            result.append(values[at : at + len(action)])
+            at += len(action)
+        return result
+
+    def _sampler(self) -> Engine:
+        if self.sampler is None and self.engine is None:
+            raise SetupError("these tools have no engine to sample from")
+        return self.sampler or self.engine  # type: ignore[return-value]
+
+    def _environments(self) -> Environments:
+        if self.environments is None:
+            raise SetupError("these tools have no environments to try answers in")
+        return self.environments
