@@ -25,11 +25,9 @@ from agents.config import merged
 from agents.report.discovery import write_discovery_report
 from agents.report.metrics import read_jsonl
 from agents.rollout import Environments, rollout, task_order
-from agents.teachers.teacher import Teacher
 from agents.training.discovery_setup import DiscoverySettings, configure
-from agents.training.initial import Initial
-from agents.training.learner import Learner
-from agents.training.test_time import Discovery, learn
+from agents.training.fresh import FreshLearner
+from agents.training.test_time import Discovery
 from agents.training.trainer import load_engine
 
 RUNS = Path("runs/discovery")
@@ -135,20 +133,17 @@ def tune() -> None:
         if name in results:
             continue
         config = configured(name)
-        learner = Learner(engine, config.optim, config.sampling.temperature)
-        teacher = Teacher(engine, config.recipe.teacher)
-        initial = Initial(learner, teacher)
+        learner = FreshLearner(config, engine, environments)
         rows = []
         for task in tuning():
             index = task["index"]
             if index not in groups:  # equal attempts for every setting
                 groups[index] = rollout(engine, engine.chat, environments, [index], BATCH, config.sampling, index)
             before = answer_logprob(engine, environments, index)
-            _, done = learn(config, learner, teacher, groups[index], f"{index}")
-            gap = done[0][1].stats.divergence
+            _, metrics = learner.learn(groups[index], index, 0, f"{index}")
             after = answer_logprob(engine, environments, index)
-            initial.restore()
-            rows.append({"index": index, "before": before, "after": after, "gap": float(gap.nanmean())})
+            learner.reset()
+            rows.append({"index": index, "before": before, "after": after, "gap": metrics["teacher_gap"]})
             print(name, rows[-1], flush=True)
         results[name] = rows
         store("tune", results)
@@ -208,9 +203,8 @@ def write() -> None:
     text += "\nChange of log p(answer) after one update, nats, mean and range over the tuning tasks:\n\n"
     text += markdown_table(["setting", "mean", "range"], lines)
     before = [row["before"] for row in next(iter(data["tune"].values()))]
-    text += (
-        f"\nBefore: {', '.join(f'{x:.1f}' for x in before)} (p = {', '.join(f'{math.exp(x):.3f}' for x in before)}).\n"
-    )
+    shown = ", ".join(f"{x:.1f} (p = {math.exp(x):.3f})" for x in before)
+    text += f"\nlog p(answer) before: {shown}.\n"
     counts = sorted(row["solved"] for row in hard())
     text += f"\nBase successes of {ATTEMPTS} attempts at the {len(counts)} tasks: {', '.join(map(str, counts))}.\n"
     (DOCS / "discovery.md").write_text(text)

@@ -30,24 +30,20 @@ from typing import Any
 
 import torch
 
-from agents.batch import Batch, Sample, samples_of, split
+from agents.batch import samples_of
 from agents.config import TrainConfig
 from agents.errors import SetupError
 from agents.recipes.base import TaughtRecipe
 from agents.report.metrics import jsonable
 from agents.rollout import Environments, rollout
-from agents.teachers.contexts import add_contexts
 from agents.teachers.hints import Sources
-from agents.teachers.teacher import Teacher, read_teacher
 from agents.traces import attempt_row
-from agents.training import checkpoints
 from agents.training.dialogue import Asking, Dialogue, Remembering, question_of
 from agents.training.discovery_console import DiscoveryConsole
 from agents.training.discovery_log import ATTEMPTS, RUNS, UPDATES, DiscoveryLog
 from agents.training.discovery_setup import DiscoverySettings, check, default_directory, describe
 from agents.training.discovery_summary import summarise
-from agents.training.initial import Initial
-from agents.training.learner import Learner, StepResult
+from agents.training.fresh import FreshLearner
 from agents.training.metrics import step_metrics
 from agents.training.trainer import differences, load_engine
 from agents.trajectory import Group, Message
@@ -158,15 +154,9 @@ class Discovery:
             torch.set_num_threads(config.threads)
         learns = self.settings.method == "sdpo"
         self.engine = load_engine(config, train=learns)
-        self.learner: Learner | None = None
-        self.teacher: Teacher | None = None
-        if learns:
-            assert isinstance(config.recipe, TaughtRecipe)
-            self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
-            self.teacher = Teacher(self.engine, config.recipe.teacher)
-            self.initial = Initial(self.learner, self.teacher)
-            if self._saves():
-                checkpoints.require_space(self.directory, checkpoints.state_bytes(self.learner, self.teacher))
+        self.learner = FreshLearner(config, self.engine, self.environments) if learns else None
+        if self.learner is not None and self._saves():
+            self.learner.require_space(self.directory)
 
     def _saves(self) -> bool:
         every = self.config.save_every
@@ -199,7 +189,7 @@ class Discovery:
             self.log.add(UPDATES, updates)
             step += 1
             if self.learner is not None and self._saves() and step % self.config.save_every == 0:
-                checkpoints.save(self._checkpoints(unit), step, self.learner, self.teacher)
+                self.learner.save(self._checkpoints(unit), step)
             if self.settings.method != "multi_turn" or step % self.config.batch.attempts == 0:
                 for run, numbers in zip(alive, updates, strict=True):
                     self.console.batch(self._name(run), run.scored, self.settings.budget, numbers)
@@ -214,9 +204,7 @@ class Discovery:
         if self.settings.method == "multi_turn":
             step = written // every * every if every else 0
         elif self.learner is not None:
-            self.initial.restore()
-            checkpoint = checkpoints.latest(self._checkpoints(unit))
-            step = checkpoints.restore(checkpoint, self.learner, self.teacher) if checkpoint else 0
+            step = self.learner.restore(self._checkpoints(unit))
         self.log.drop(lambda row: row["run"] in unit and row.get("step", step) >= step)
         runs = [Progress(number, *self.runs[number], dialogue=Dialogue(self.settings.template)) for number in unit]
         for row in self.log.rows(ATTEMPTS):
@@ -240,9 +228,10 @@ class Discovery:
 
     def _sample(self, run: Progress, step: int) -> list[Group]:
         attempts = min(self.config.batch.attempts, self.settings.budget - run.scored)
+        drive = self.learner.begin(step) if self.learner is not None else None
         return rollout(
             self.engine, self.engine.chat, self.environments, [run.task], attempts, self.config.sampling,
-            self._seed(run, step), drive=self.config.recipe.drive(step), settings=self.config.rollout,
+            self._seed(run, step), drive=drive, settings=self.config.rollout,
         )  # fmt: skip
 
     def _converse(self, unit: Sequence[int], alive: Sequence[Progress], step: int) -> list[Group]:
@@ -268,12 +257,13 @@ class Discovery:
 
         What the teacher saw is noted in the ``rows`` of the attempts.
         """
-        if self.learner is None or self.teacher is None or self._stopped(run) is not None:
+        if self.learner is None or self._stopped(run) is not None:
             return None
-        samples, results = learn(self.config, self.learner, self.teacher, groups, f"{run.seed}:{run.task}:{step}")
-        for sample in samples:
-            rows[sample.attempt]["turns"][sample.turn]["teacher_messages"] = sample.teacher_messages
-        return step_metrics(groups, samples, results)
+        done, metrics = self.learner.learn(groups, run.task, step, f"{run.seed}:{run.task}:{step}")
+        for sample in done.samples:
+            if sample.source == "policy":
+                rows[sample.attempt]["turns"][sample.turn]["teacher_messages"] = sample.teacher_messages
+        return metrics
 
     def _rows(self, run: Progress, group: Group, step: int) -> Iterator[dict[str, Any]]:
         """Rows of ``attempts.jsonl``; only scored attempts have a number."""
@@ -316,30 +306,3 @@ class Discovery:
 def solution_text(row: dict[str, Any]) -> str:
     """What solved the task: the answer, or the actions of the episode, one after the other."""
     return "\n".join(turn["text"] for turn in row["turns"])
-
-
-def learn(
-    config: TrainConfig, learner: Learner, teacher: Teacher, groups: Sequence[Group], seed: str
-) -> tuple[list[Sample], list[tuple[Batch, StepResult]]]:
-    """One update of a taught recipe on the groups of one batch; the teacher follows."""
-    recipe, engine = config.recipe, learner.engine
-    assert isinstance(recipe, TaughtRecipe)
-    samples = recipe.samples(groups, engine.chat, engine.context_length, seed)
-    add_contexts(recipe.context, samples, groups, engine.chat, teacher.context_length, seed)
-    recipe.annotate(samples, groups, teacher, engine.chat)
-    advantages = recipe.advantages(groups)
-    results = []
-    for part in split(samples, min(config.optim.steps_per_batch, len(samples))) if samples else []:
-        batch = Batch(part)
-        batch.advantages = torch.tensor([advantages[s.group, s.attempt, s.turn] for s in batch.samples])
-        batch.passed_over = recipe.passed_over(batch)
-        scored = [s for s, read in zip(batch.samples, batch.scored.tolist(), strict=True) if read]
-        if scored:
-            items = [(s.teacher_ids or [], s.action_ids) for s in scored]
-            batch.teacher = teacher.logits(items, config.sampling.temperature)
-            if recipe.needs_reading:
-                batch.reading = read_teacher(batch)
-        results.append((batch, learner.step(batch, recipe.loss(batch))))
-    if any(result.stepped for _, result in results):
-        teacher.update()
-    return samples, results
