@@ -38,7 +38,7 @@ ATTEMPTS = 32
 DRAW = 777
 """Seed of the candidates."""
 BUDGET, BATCH = 64, 16
-METHODS = ("sdpo", "best_of_k", "multi_turn")
+METHODS = ("best_of_k", "sdpo", "multi_turn")
 COMMON: dict[str, Any] = {
     "env": {"id": "rfenvs/ToolCall-v0", "kwargs": {"level": 1, "feedback": "hint"}},
     "model": {"name": "smollm2-135m"},

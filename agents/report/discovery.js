@@ -80,12 +80,13 @@ function movement(run) {
 
 function tried(attempt) {
   const items = attempt.turns.flatMap((turn) => turn.feedback);
-  const last = attempt.turns.at(-1);
-  const said = last ? remark(last) : "";
+  // What the environment adds (the answer was cut off) is shown where nothing else was said.
+  const complaints = (attempt.turns.at(-1)?.feedback || []).filter((item) => item.severity !== "info");
+  const said = complaints.find((item) => item.source !== "env") || complaints[0];
   const act = attempt.turns.map(spoken).filter(Boolean).join(" → ") || "(nothing)";
   const details = h("details", { class: "try" }, h("summary", { class: "line" },
     h("span", { class: "n" }, known(attempt.number) ? count(attempt.number) : "–"), h("span", { class: "act", dir: "auto" }, act),
-    h("span", { class: "marks" }, rewardBadge(attempt.reward, attempt.scored)), h("span", { class: "remark", dir: "auto" }, said)));
+    h("span", { class: "marks" }, rewardBadge(attempt.reward, attempt.scored)), h("span", { class: "remark", dir: "auto" }, said ? texts[said.text].split("\n", 1)[0] : "")));
   details.addEventListener("toggle", () => details.append(...[
     ...attempt.turns.map((turn) => h("pre", { class: "text", dir: "auto" }, texts[turn.text])),
     items.length > 0 && block("answer", "What came back", h("ul", {}, items.map(feedbackCard))),
@@ -99,7 +100,7 @@ function story(run) {
   const how = { solved: ["good", `solved at attempt ${count(run.found)}`], budget: ["bad", "not solved"], unscored: ["", "could not be scored"] }[run.stopped]
     || ["", "unfinished"];
   const first = run.attempts.find((attempt) => attempt.turns.length && attempt.turns[0].messages.length);
-  const details = h("details", { class: "group run" }, h("summary", {}, run.task,
+  const details = h("details", { class: "group story" }, h("summary", {}, run.task,
     known(run.seed) && h("span", { class: "quiet" }, `seed ${run.seed}`), h("span", { class: `badge ${how[0]}` }, how[1]),
     h("span", { class: "quiet" }, plural(run.total, "attempt"))));
   const draw = () => details.append(...[
@@ -110,7 +111,9 @@ function story(run) {
     run.batches.length > 0 && movement(run),
     block("tries", h("span", {}, "Attempt after attempt ", run.total > run.attempts.length
       && h("span", { class: "quiet" }, `${count(run.attempts.length)} of ${count(run.total)} are in this page`)),
-    h("ol", { class: "outline" }, run.attempts.map(tried))),
+    h("ol", { class: "outline" }, run.attempts.map((attempt, i) => [
+      summary.method === "sdpo" && i > 0 && attempt.step !== run.attempts[i - 1].step && h("li", { class: "update" }, "the model learnt from the attempts above"),
+      tried(attempt)]))),
   ].filter(Boolean));
   details.addEventListener("toggle", draw, { once: true });
   return details;
@@ -129,6 +132,6 @@ headline();
 $("attempts-count").append(`${plural(data.attempts.total, "attempt")} in ${plural(data.runs.length, "run")}`);
 $("runs").append(...data.runs.map(story));
 if (!data.runs.length) $("runs").append(h("p", { class: "empty" }, "No attempt has been made yet."));
-else document.querySelector(".run").open = true;
+else document.querySelector(".story").open = true;
 settings();
 document.documentElement.dataset.ready = "";

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from agents.errors import SetupError
 from agents.recipes.base import TaughtRecipe
 from agents.rollout import Environments, task_order
 from agents.training.dialogue import Template
+from rfenvs.registry import make
 
 Method = Literal["sdpo", "best_of_k", "multi_turn"]
 
@@ -118,11 +120,16 @@ def find_tasks(config: TrainConfig, ids: Sequence[str], count: int | None) -> li
         SetupError: There are no such tasks, or none at all.
     """
     env = config.env
-    environments = Environments(env.id, env.split, env.kwargs)
+    try:
+        environments = Environments(env.id, env.split, env.kwargs)
+    except SetupError as error:
+        if _empty(config):
+            raise SetupError(
+                f"env.id={env.id!r} with env.kwargs={env.kwargs} has no tasks in split {env.split!r}"
+            ) from error
+        raise
     try:
         total = environments.num_tasks()
-        if total == 0:
-            raise SetupError(f"env.id={env.id!r} has no tasks in split {env.split!r}")
         if not ids and count is None:
             raise SetupError("which task? Give --task ID, once or several times, or --tasks N for N drawn by the seed")
         if ids and count is not None:
@@ -134,6 +141,16 @@ def find_tasks(config: TrainConfig, ids: Sequence[str], count: int | None) -> li
         return list(dict.fromkeys(_index(environments, name, total) for name in ids))
     finally:
         environments.close()
+
+
+def _empty(config: TrainConfig) -> bool:
+    """Whether the environment can be made and has no task in the split; it cannot be reset then."""
+    try:
+        env = make(config.env.id, config.env.split, **config.env.kwargs)
+    except (TypeError, ValueError, FileNotFoundError):
+        return False
+    with contextlib.closing(env):
+        return env.num_tasks(config.env.split) == 0
 
 
 def _index(environments: Environments, name: str, total: int) -> int:
@@ -150,7 +167,7 @@ def _index(environments: Environments, name: str, total: int) -> int:
         raise SetupError(f"--task {name}: split {split!r} of {environments.id} has tasks 0 to {total - 1}")
     if not ours:
         raise SetupError(f"--task {name!r}: {environments.id} has no ids of tasks; give a number, which is its seed")
-    near = difflib.get_close_matches(name, _ids(environments, name, total), n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name, _ids(environments, name, total), n=3, cutoff=0.6)
     hint = f" Did you mean {', '.join(near)}?" if near else f" The first is {describe(environments, 0)['id']}."
     raise SetupError(
         f"--task {name!r}: no such task in split {split!r} of {environments.id} with "
@@ -160,8 +177,9 @@ def _index(environments: Environments, name: str, total: int) -> int:
 
 def _ids(environments: Environments, name: str, total: int) -> list[str]:
     """Ids that somebody may have meant: of the first tasks, and of those whose number stands in the name."""
-    numbers = {int(found) for found in re.findall(r"[0-9]{1,10}", name)}
-    return [describe(environments, i)["id"] for i in sorted({*range(min(total, _NAMED)), *numbers}) if i < total]
+    first = list(range(min(total, _NAMED)))
+    meant = [int(found) for found in re.findall(r"(?<![0-9A-Za-z])[0-9]{1,10}(?![0-9A-Za-z])", name)]
+    return [describe(environments, i)["id"] for i in dict.fromkeys([*meant, *first]) if i < total]
 
 
 def describe(environments: Environments, task: int) -> dict[str, Any]:
