@@ -21,6 +21,7 @@ from agents.errors import SetupError
 from agents.report.metrics import read_jsonl
 from agents.rollout import Environments, rollout
 from agents.training.dialogue import Dialogue, Remembering
+from agents.training.discovery_log import DiscoveryLog
 from agents.training.discovery_setup import DiscoverySettings, check, configure
 from agents.training.discovery_summary import discovery_at, steps_of
 from agents.training.fresh import FreshLearner
@@ -282,10 +283,37 @@ def test_what_was_forwarded_for_the_turn_before_is_not_forwarded_again(engine):
 # ---- interrupted
 
 
-@pytest.mark.parametrize("method", ["sdpo", "best_of_k", "multi_turn"])
+BUDGETS = {"sdpo": "28", "best_of_k": "60", "multi_turn": "20"}
+
+
+@pytest.mark.parametrize("method", BUDGETS)
+@pytest.mark.parametrize("write", [3, 8, 17])
+def test_stopped_at_any_write_and_resumed_equals_unbroken(tiny_dir, tmp_path, monkeypatch, method, write):
+    more = ["--tasks", "2", "--budget", BUDGETS[method], "--kwargs", HARD, "--method", method, "--save_every", "2"]
+    discover(tiny_dir, tmp_path / "whole", *more)
+    original, calls = DiscoveryLog.add, []
+
+    def failing(self, name, given):
+        calls.append(name)
+        if len(calls) == write:
+            original(self, name, list(given)[:1])  # some of it reaches the disk
+            raise KeyboardInterrupt
+        original(self, name, given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DiscoveryLog, "add", failing)
+        assert discover(tiny_dir, tmp_path / "broken", *more) == 130
+    discover(tiny_dir, tmp_path / "broken", *more)
+    for name in ("attempts", "updates", "runs"):
+        a, b = (_timeless(rows(tmp_path / which, name)) for which in ("whole", "broken"))
+        assert a == b
+
+
+@pytest.mark.parametrize(
+    "method", ["sdpo", *(pytest.param(name, marks=pytest.mark.slow) for name in ("best_of_k", "multi_turn"))]
+)
 def test_killed_and_resumed_equals_unbroken(tiny_dir, tmp_path, method):
-    budget = {"sdpo": "28", "best_of_k": "60", "multi_turn": "20"}[method]
-    more = ["--tasks", "3", "--budget", budget, "--kwargs", HARD, "--method", method, "--save_every", "2"]
+    more = ["--tasks", "3", "--budget", BUDGETS[method], "--kwargs", HARD, "--method", method, "--save_every", "2"]
     discover(tiny_dir, tmp_path / "whole", *more)
     broken = tmp_path / "broken"
     code = (

@@ -39,6 +39,14 @@ class DiscoveryLog:
         """Runs that came to their end."""
         return {row["run"] for row in self.rows(RUNS)}
 
+    def whole_steps(self, runs: Sequence[int]) -> int:
+        """Steps of some runs, side by side, that are all on the disk: the attempts, and an update row of each."""
+        made, learnt = (
+            {(row["step"], row["run"]) for row in self.rows(name) if row["run"] in runs} for name in (ATTEMPTS, UPDATES)
+        )
+        last = max((step for step, _ in learnt), default=-1)
+        return last + all((step, run) in learnt for step, run in made if step == last) if learnt else 0
+
     def drop(self, gone: Callable[[dict[str, Any]], bool], names: Sequence[str] = (ATTEMPTS, UPDATES, RUNS)) -> None:
         """Remove rows, and whatever a kill tore; each file is replaced in one move."""
         for name in names:

@@ -199,8 +199,7 @@ class Discovery:
     def _resume(self, unit: Sequence[int]) -> tuple[list[Progress], int]:
         """The unit's runs as they were left, and the step they go on with. Rows that will be made again are dropped."""
         every = self.config.save_every
-        written = max((row["step"] + 1 for row in self.log.rows(UPDATES) if row["run"] in unit), default=0)
-        step = written
+        step = written = self.log.whole_steps(unit)
         if self.settings.method == "multi_turn":
             step = written // every * every if every else 0
         elif self.learner is not None:
