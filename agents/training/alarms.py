@@ -1,6 +1,6 @@
 """Alarms: cheap signs that self-distillation is collapsing, while an earlier checkpoint still exists.
 
-Each compares a step's metrics with the run's first steps. Collapse takes tens of steps and does not recover
+Most compare a step's metrics with the run's first steps. Collapse takes tens of steps and does not recover
 (StableOPD, arXiv 2604.08527), so an alarm is printed and logged the moment its limit is crossed.
 """
 
@@ -22,6 +22,8 @@ class Alarm(NamedTuple):
 
 Metrics = Mapping[str, Any]
 BASELINE_STEPS = 3
+SAMPLER_GAP = 0.1
+"""Nats a token between learner and sampler; bfloat16 gives about a tenth of it."""
 
 
 def alarms(history: Sequence[Metrics]) -> list[Alarm]:
@@ -64,6 +66,10 @@ def alarms(history: Sequence[Metrics]) -> list[Alarm]:
         "zero_variance", "zero_variance",
         lambda usual: 0.9, "{value:.0%} of groups have equal rewards: nothing to compare, limit {limit:.0%}",
     )  # fmt: skip
+    gap = history[-1].get("sampler_gap_mean") if history else None
+    if gap is not None and gap > SAMPLER_GAP:
+        said = f"learner and sampler are {gap:.2f} nats a token apart, limit {SAMPLER_GAP:g}: other weights, or dtype?"
+        found.append(Alarm("sampler_gap", said, gap, SAMPLER_GAP))
     return found
 
 

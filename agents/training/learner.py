@@ -7,6 +7,7 @@ global before packing, so the gradient does not depend on how samples are packed
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class OptimSettings(BaseModel):
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     clip_norm: float = Field(1.0, gt=0, description="gradient norm above which gradients are scaled down")
     steps_per_batch: int = Field(1, ge=1, description="optimiser steps a rollout batch is split into")
+    epochs: int = Field(1, ge=1, description="passes over a rollout batch; what the teacher read is kept for the next")
 
 
 @dataclass
@@ -45,6 +47,8 @@ class StepResult:
     """False where nothing had a signal, or the gradient was not finite."""
     stats: TokenStats | None
     """Per-token statistics in batch order, NaN where a token carried no signal."""
+    is_clip: float | None = None
+    """The terms' smallest cap of the importance weights; None: none has one."""
 
 
 class Learner:
@@ -76,7 +80,9 @@ class Learner:
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             collected.add(index, stats)
-        return self._finish(total, bool(items), collected)
+        result = self._finish(total, bool(items), collected)
+        caps = [cap for term in terms if (cap := getattr(term, "is_clip", None)) is not None]
+        return dataclasses.replace(result, is_clip=min(caps, default=None))
 
     def loss(
         self, batch: Batch, terms: Sequence[Term], index: Tensor, hidden: Tensor, head: Head, top: int = 0
@@ -108,11 +114,19 @@ class Learner:
         return StepResult(loss, norm, lr, stepped, collected.stats)
 
     @torch.no_grad()
-    def logprobs(self, batch: Batch) -> Tensor:
-        """[N] log-probabilities of the batch's actions under the current weights."""
-        hidden = self.engine.read(batch.items())
-        targets = batch.targets.to(hidden.device)
-        return token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
+    def logprobs(self, batch: Batch, idle: Tensor | None = None) -> Tensor:
+        """[N] log-probabilities of the batch's actions under the current weights; NaN where samples are ``idle``."""
+        busy = torch.ones(len(batch), dtype=torch.bool) if idle is None else ~idle
+        places = batch.per_token(busy).nonzero()[:, 0]
+        result = torch.full((len(batch.targets),), math.nan)
+        if len(places):
+            items = [item for item, read in zip(batch.items(), busy.tolist(), strict=True) if read]
+            hidden = self.engine.read(items)
+            targets = batch.targets[places].to(hidden.device)
+            found = token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
+            result = result.to(found.dtype)
+            result[places] = found
+        return result
 
     @torch.no_grad()
     def student(self, batch: Batch, measure: Distill) -> Student:

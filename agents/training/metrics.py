@@ -12,6 +12,7 @@ from torch import Tensor
 from agents.batch import Batch, Sample
 from agents.history import RolloutSettings
 from agents.rollout import Drive
+from agents.training.agreement import sampler_agreement
 from agents.training.alarms import repetition
 from agents.training.learner import StepResult
 from agents.trajectory import Group, Trajectory, Turn
@@ -52,6 +53,7 @@ def step_metrics(
         "tokens": sum(len(turn.action_ids) for turn in turns),
         "grad_norm": _mean([r.grad_norm for r in steps]),
         "lr": steps[-1].lr if steps else None,
+        **sampler_agreement(results),
         "optimizer_steps": sum(r.stepped for r in steps),
         **{name: _mean([b.log[name] for b, _ in results if name in b.log]) for name in sorted(logged)},
     }

@@ -13,7 +13,7 @@ import platform
 import random
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,10 @@ import torch
 
 from agents.batch import MAIN, Batch
 from agents.config import TrainConfig
+from agents.engines.base import Engine
 from agents.engines.hf import HFEngine
+from agents.engines.vllm import VLLMEngine
+from agents.engines.vllm_setup import require as require_vllm
 from agents.errors import SetupError
 from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
@@ -31,8 +34,10 @@ from agents.recipes.tools import StepTools
 from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_to_step
 from agents.report.trackers import make_trackers
 from agents.rollout import Environments, rollout, task_order
-from agents.teachers.teacher import Teacher, make_teachers
+from agents.teachers.abilities import require
+from agents.teachers.teacher import make_teacher
 from agents.training import checkpoints
+from agents.training.agreement import require_agreement
 from agents.training.alarms import alarms
 from agents.training.check import check_teacher
 from agents.training.console import Console
@@ -75,11 +80,14 @@ class Trainer:
         )
         self.engine = load_engine(config, train=True)
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
+        self.sampler = load_sampler(config, self.engine, lambda: self.learner.steps)
         recipe = config.recipe
-        self.teachers = make_teachers(self.engine, recipe.teachers()) if isinstance(recipe, TaughtRecipe) else {}
+        self.teachers = recipe.make_teachers(self.engine) if isinstance(recipe, TaughtRecipe) else {}
         self.update = Update(recipe, self.engine, self.learner, self.teachers, config.sampling, config.record_tokens)
         settings = recipe.expert()
-        self.expert = Teacher(self.engine, settings, beside=self.teachers.get(MAIN)) if settings else None
+        if settings:
+            require(settings, {"generate_from_prefix": f"acting in rollouts (recipe={recipe.name})"})
+        self.expert = make_teacher(self.engine, settings, beside=self.teachers.get(MAIN)) if settings else None
         if config.save_every:
             checkpoints.require_space(
                 self.directory / "checkpoints", checkpoints.state_bytes(self.learner, self.teachers)
@@ -115,6 +123,7 @@ class Trainer:
             for tracker in self.trackers:
                 tracker.finish()
         self.environments.close()
+        getattr(self.sampler, "close", lambda: None)()
         self.console.summary(summary, self.directory)
         return Run(self.directory, self.config, summary)
 
@@ -176,7 +185,7 @@ class Trainer:
         if expert := self.expert:
             drive = replace(drive, expert=lambda prompts, seed: expert.generate(prompts, config.sampling, seed))
         groups = rollout(
-            self.engine,
+            self.sampler,
             self.engine.chat,
             self.environments,
             tasks,
@@ -193,16 +202,19 @@ class Trainer:
             step=step,
             sampling=config.sampling,
             engine=self.engine,
+            sampler=self.sampler,
             teachers=self.teachers,
             environments=self.environments,
             tasks=tasks,
         )
         done = self.update.learn(groups, tools)
         metrics = step_metrics(groups, done.samples, done.results) | tools.log | schedule(drive)
-        metrics["overlong_contexts"] = done.overlong
+        metrics["overlong_contexts"], metrics["teacher_failed"] = done.overlong, done.failed
         metrics["seconds"] = time.perf_counter() - wall
         metrics["cpu_seconds"] = time.process_time() - cpu
         recipe.observe(metrics)
+        for teacher in self.teachers.values():
+            teacher.observe(metrics)
         self._record(step, metrics, groups, done.results)
 
     def _record(
@@ -222,14 +234,18 @@ class Trainer:
         if metrics["skipped"]:
             self.console.warn(
                 f"step {step}: {metrics['skipped']} of {metrics['generations']} attempts are not counted: the prompt "
-                f"fills the context of {self.engine.context_length} tokens, or the environment could not score them"
+                f"fills the context of {self.sampler.context_length} tokens, or the environment could not score them"
             )
-        if warning := cut_warning(metrics["stop_reasons"], self.engine.context_length, self.config.rollout):
+        if warning := cut_warning(metrics["stop_reasons"], self.sampler.context_length, self.config.rollout):
             self.console.warn(f"step {step}: {warning}")
         if metrics["overlong_contexts"]:
             self.console.warn(
                 f"step {step}: {metrics['overlong_contexts']} turns are not taught: with the hint, their prompts "
                 "exceed the context of the model; recipe.context.max_tokens and max_observation shorten hints"
+            )
+        if metrics["teacher_failed"]:
+            self.console.warn(
+                f"step {step}: {metrics['teacher_failed']} turns are not taught: the teacher's server gave no scores"
             )
         if lost := sum(not math.isfinite(result.grad_norm) for _, result in results):
             self.console.warn(
@@ -258,7 +274,7 @@ class Trainer:
         result = check_teacher(
             self.engine, teacher, recipe, self.environments,
             tasks=config.check_teacher, attempts=attempts, sampling=config.sampling, seed=config.seed + 1,
-            settings=config.rollout,
+            settings=config.rollout, sampler=self.sampler,
         )  # fmt: skip
         self.writer.log(0, "teacher", result.to_dict())
         self.console.teacher(result)
@@ -269,7 +285,7 @@ class Trainer:
         settings = self.config.eval
         self.console.say(f"evaluating on {settings.tasks} held-out tasks")
         result = evaluate(
-            self.engine, self.engine.chat, self.held_out,
+            self.sampler, self.engine.chat, self.held_out,
             tasks=settings.tasks, attempts=settings.attempts, sampling=self.config.eval_sampling(), seed=settings.seed,
             settings=self.config.rollout,
         )  # fmt: skip
@@ -323,6 +339,8 @@ def load_engine(config: TrainConfig, train: bool = False) -> HFEngine:
     A bfloat16 weight of 0.02 has neighbours 1e-4 away: a step of the size of the learning rate is rounded to nothing.
     Adapters are in float32 whatever the model is in.
     """
+    if config.engine.kind == "vllm":
+        require_vllm()  # before anything is loaded
     model = config.model
     dtype = model.dtype
     if train and not model.lora_rank:
@@ -354,6 +372,27 @@ def load_engine(config: TrainConfig, train: bool = False) -> HFEngine:
     if model.gradient_checkpointing:
         engine.recompute_activations()
     return engine
+
+
+def load_sampler(config: TrainConfig, engine: HFEngine, version: Callable[[], int]) -> Engine:
+    """Who samples what ``engine`` holds: itself, or a copy in vLLM that follows its weights, counted by ``version``.
+
+    Raises `SetupError` where vLLM cannot be used, or where its copy does not speak like the original.
+    """
+    if config.engine.kind == "transformers":
+        return engine
+    sampler = VLLMEngine.load(resolve(config.model.name), config.engine, config.model.template)
+    sampler.stop_ids = engine.stop_ids
+    sampler.follow(engine.model, version)
+    require_agreement(sampler, engine, config.sampling.temperature)
+    return sampler
+
+
+def load_policy(config: TrainConfig) -> HFEngine | VLLMEngine:
+    """The policy, only to be sampled from."""
+    if config.engine.kind == "transformers":
+        return load_engine(config)
+    return VLLMEngine.load(resolve(config.model.name), config.engine, config.model.template)
 
 
 def _eval_rows(result: Evaluation, split: str, temperature: float) -> list[dict[str, Any]]:
