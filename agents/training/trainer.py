@@ -138,7 +138,7 @@ class Trainer:
         mine = self.config.model_dump(mode="json", exclude={"run_dir", "trackers"})
         if path.is_file():
             theirs = json.loads(path.read_text())["config"]
-            if differing := _differences(theirs, mine):
+            if differing := differences(theirs, mine):
                 raise SetupError(
                     f"{self.directory} holds a run with other settings: {'; '.join(differing)}. Choose another "
                     "--run_dir, or start over with --fresh."
@@ -411,8 +411,9 @@ def _eval_rows(result: Evaluation, split: str, temperature: float) -> list[dict[
     return [{"split": split, "temperature": t, **e.to_dict(), **health(groups)} for t, e, groups in pairs]
 
 
-def _differences(theirs: Any, mine: Any, prefix: str = "") -> list[str]:
+def differences(theirs: Any, mine: Any, prefix: str = "") -> list[str]:
+    """Which settings differ, in words: ``optim.lr was 0.001 and is 0.5``."""
     if isinstance(theirs, dict) and isinstance(mine, dict):
         names = sorted({*theirs, *mine})
-        return [d for n in names for d in _differences(theirs.get(n), mine.get(n), f"{prefix}.{n}" if prefix else n)]
+        return [d for n in names for d in differences(theirs.get(n), mine.get(n), f"{prefix}.{n}" if prefix else n)]
     return [] if theirs == mine else [f"{prefix} was {theirs!r} and is {mine!r}"]
