@@ -5,63 +5,24 @@ Coefficients are those of the whole batch before anything is shared out, so the 
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import traceback
-from multiprocessing.connection import Connection
-from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from oracle import world
+from test_oracle import REFERENCES
+from torch.testing import assert_close
+from two_ranks import two_ranks
 
 SEEDS = (4, 5)
 
 
-def test_two_ranks_equal_the_whole_and_the_equation(tmp_path):
+def test_two_ranks_equal_the_whole_and_the_equation():
     """Every recipe, on random shares: ragged turns, random masks."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch.distributed", "test_oracle"])  # once for both
-    pipes = [context.Pipe(duplex=False) for _ in range(2)]
-    ranks = [
-        context.Process(target=_rank, args=(rank, str(tmp_path / "store"), pipes[rank][1]), daemon=True)
-        for rank in range(2)
-    ]
-    for process in ranks:
-        process.start()
-    try:
-        for number, (receiver, _) in enumerate(pipes):
-            assert receiver.poll(240), f"rank {number} is not done"
-            failed, names = receiver.recv()
-            assert not failed, failed
-    finally:
-        for process in ranks:
-            process.join(5)
-            process.kill()
-    from test_oracle import REFERENCES
-
-    assert names == sorted(REFERENCES)
+    assert two_ranks(every_recipe, timeout=240) == [sorted(REFERENCES)] * 2
 
 
-def _rank(rank: int, store: str, sender: Connection) -> None:
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    import torch.distributed as dist
-
-    try:
-        dist.init_process_group("gloo", init_method=Path(store).as_uri(), rank=rank, world_size=2)
-        sender.send(("", _every_recipe(rank)))
-        dist.barrier()
-    except BaseException:
-        sender.send((traceback.format_exc(), []))
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
-
-
-def _every_recipe(rank: int) -> list[str]:
-    import torch
-    import torch.distributed as dist
-    from oracle import world
-    from test_oracle import REFERENCES
-    from torch.testing import assert_close
-
+def every_recipe(rank: int) -> list[str]:
     def flat(found: tuple[torch.Tensor, list[torch.Tensor]]) -> torch.Tensor:
         return torch.cat([found[0].reshape(1), *(gradient.flatten() for gradient in found[1])])
 

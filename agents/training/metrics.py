@@ -14,7 +14,7 @@ from agents.history import RolloutSettings
 from agents.losses.fused import TokenStats
 from agents.rollout import Drive
 from agents.training.agreement import sampler_agreement
-from agents.training.alarms import repetition
+from agents.training.alarms import repetition, repetitive
 from agents.training.learner import StepResult
 from agents.trajectory import Group, Trajectory, Turn
 from rfenvs.graders.thinking import visible_span
@@ -42,6 +42,7 @@ def step_metrics(
         "turn_length": _mean([float(len(turn.action_ids)) for turn in turns]),
         "truncated": _mean([float(turn.finish_reason == "length") for turn in turns]),
         "repetition": _mean([repetition(turn.action_ids) for turn in turns]),
+        "repetitive": _mean([float(repetitive(turn.text)) for turn in turns]),
         "zero_variance": _flat(groups),
         "taught": _mean([float(s.teacher_ids is not None) for s in samples]),
         "generations": attempts,
@@ -88,6 +89,15 @@ def teacher_monitors(found: Sequence[TokenStats]) -> dict[str, float | None]:
         "log_ratio_q95": float(ratio[int(0.95 * (len(ratio) - 1))]) if len(ratio) else None,
         "entropy_ratio": float(ours[both].sum()) / spread if spread > 0 else None,
         "teacher_top_mass": float(mass.mean()) if len(mass) else None,
+    }
+
+
+def health(groups: Sequence[Group]) -> dict[str, Any]:
+    """Signs of a collapse that held-out attempts show: those of StableOPD."""
+    turns = [turn for g in groups for t in g.scored() for turn in t.turns if turn.source == "policy"]
+    return {
+        "truncated": _mean([float(turn.finish_reason == "length") for turn in turns]),
+        "repetitive": _mean([float(repetitive(turn.text)) for turn in turns]),
     }
 
 
