@@ -20,6 +20,7 @@ from torch import Tensor
 
 from agents.chat import Chat
 from agents.engines.base import Completion, Generate, Sampling
+from agents.engines.growing import give_room
 from agents.engines.limits import UNLIMITED, tree_limit
 from agents.engines.reuse import Memory, fingerprint, is_plain, joined, row_of
 from agents.engines.tree import Rows, Sequences, Tree, common_prefix
@@ -330,13 +331,15 @@ class HFEngine:
         distinct: dict[tuple[int, ...], int] = {}
         rows = torch.tensor([distinct.setdefault(tuple(p), len(distinct)) for p in prompts], device=self.device)
         cache, mask, position, logits = self._prefill([list(p) for p in distinct], memory)
+        budgets = [min(sampling.max_tokens, self.context_length - len(p)) for p in prompts]
+        if plain := is_plain(cache):
+            give_room(cache, max(budgets))
         if len(distinct) < len(prompts):
             cache.batch_select_indices(rows)
             mask, position, logits = mask[rows], position[rows], logits[rows]
         done = [Completion([], [], "length") for _ in prompts]
         active = list(range(len(done)))
-        budgets = [min(sampling.max_tokens, self.context_length - len(p)) for p in prompts]
-        remembers = memory is not None and is_plain(cache)
+        remembers = memory is not None and plain
         for step in range(max(budgets)):
             ids, logprobs = _draw(logits, sampling, generator)
             running = []

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
@@ -42,8 +43,17 @@ class GRPO(Recipe):
         """A group of one has no advantages."""
         require_attempts(run, f"recipe={self.name}")
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """Flat groups."""
+        return batch.advantages == 0
+
     def terms(self, batch: Batch) -> list[Term]:
         """The clipped surrogate over every token."""
-        everything = torch.ones(len(batch.targets))
-        advantages = batch.per_token(batch.advantages)
-        return [PolicyGradient(token_mean(everything), advantages, self.clip_low, self.clip_high, is_clip=self.is_clip)]
+        return [self.surrogate(batch, token_mean(torch.ones(len(batch.targets))))]
+
+    def surrogate(self, batch: Batch, coefficients: Tensor) -> PolicyGradient:
+        """The term with some ``coefficients``, [N]; its ratio is to whoever wrote a sequence, where that is known."""
+        return PolicyGradient(
+            coefficients, batch.per_token(batch.advantages), self.clip_low, self.clip_high,
+            is_clip=self.is_clip, behaviour=batch.behaviour,
+        )  # fmt: skip

@@ -20,7 +20,6 @@ those of TCOD's ALFWorld configurations (arXiv 2604.24005).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -60,7 +59,7 @@ class OPD(TaughtRecipe):
     @classmethod
     def _plain_for_external(cls, given: Any) -> Any:
         """Another model sees the student's prompt unless something else is asked for."""
-        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) in ("external", "server"):
+        if isinstance(given, dict) and "context" not in given and another_model(given.get("teacher")):
             return {**given, "context": Context(sources=["none"])}
         return given
 
@@ -91,14 +90,16 @@ class OPD(TaughtRecipe):
         taught = batch.per_token(batch.taught).float()
         return [self.distill(token_mean(taught))]
 
-    def distill(self, coefficients: Tensor) -> Distill:
+    def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
         """The divergence of the settings, by the estimator that ``form`` names."""
-        return replace(super().distill(coefficients), form=self.form)
+        return super().distill(coefficients, **{"form": self.form, **changes})
 
     def needs(self, name: str = MAIN) -> dict[str, str]:
         """A teacher's word on the sampled token alone, where that is the estimator."""
         return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs(name)
 
 
-def _kind(teacher: Any) -> Any:
-    return teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
+def another_model(teacher: Any) -> bool:
+    """Whether settings of a teacher, not yet validated, mean a model that is not the policy."""
+    kind = teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
+    return kind in ("external", "server")

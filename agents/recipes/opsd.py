@@ -25,7 +25,6 @@ its direction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -126,12 +125,11 @@ class OPSD(TaughtRecipe):
         """The divergence on every token that the teacher scored, mean over tokens."""
         return [self.distill(token_mean(batch.per_token(batch.taught).float()))]
 
-    def distill(self, coefficients: Tensor) -> Distill:
-        """The divergence of the settings, with these coefficients."""
-        term = super().distill(coefficients)
-        if self.form == "sampled":
-            return replace(term, form="sampled", support="student")
-        return replace(term, clip=self.clip, clip_at=self.clip_at)
+    def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
+        """The divergence of the settings, capped where ``clip`` says so."""
+        sampled = {"form": "sampled", "support": "student"}
+        own = sampled if self.form == "sampled" else {"clip": self.clip, "clip_at": self.clip_at}
+        return super().distill(coefficients, **{**own, **changes})
 
 
 def _task(group: Group) -> str:

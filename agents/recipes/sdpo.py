@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import sequence_mean
@@ -44,6 +45,10 @@ class SDPO(TaughtRecipe):
     mean: Literal["turn", "trajectory"] = Field(
         "turn", description="what weighs the same in the loss: every turn, or every episode"
     )
+
+    def idle(self, batch: Batch) -> Tensor | None:
+        """What has no context."""
+        return ~batch.taught
 
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on every token of every taught sample."""

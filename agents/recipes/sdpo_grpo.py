@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
@@ -40,6 +41,10 @@ class Blend(TaughtRecipe):
         """A group of one has no advantages."""
         if self.policy_weight:
             require_attempts(run, f"recipe.policy_weight={self.policy_weight:g}", "recipe.policy_weight=0")
+
+    def idle(self, batch: Batch) -> Tensor | None:
+        """Flat groups without a context."""
+        return ~batch.taught & (batch.advantages == 0)
 
     def terms(self, batch: Batch) -> list[Term]:
         """Both signals; the student's logits are made once."""

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
@@ -33,6 +34,14 @@ class SRPO(TaughtRecipe):
     clip_low: float = Field(0.2, ge=0, description="lower clip of the ratio")
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio")
     dual_clip: float | None = Field(3.0, gt=1, description="floor of the surrogate for negative advantages")
+
+    def idle(self, batch: Batch) -> Tensor | None:
+        """Flat groups, but for failures with a context."""
+        return ~(batch.taught & ~batch.correct) & (batch.advantages == 0)
+
+    def passed_over(self, batch: Batch) -> Tensor | None:
+        """Successes: their signal is the advantage."""
+        return super().passed_over(batch) if self.intervention is not None else batch.taught & batch.correct
 
     def terms(self, batch: Batch) -> list[Term]:
         """Complementary masks, one denominator."""

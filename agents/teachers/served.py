@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -101,7 +101,7 @@ class ServerTeacher(Teacher):
 
     # ---- what it is asked
 
-    def score(self, items: Sequence[Scored], sampling_temperature: float) -> Scores:
+    def score(self, items: Sequence[Scored], sampling_temperature: float, before: Any = None) -> Scores:
         """See `Teacher.score`: the K likeliest tokens at each position, and which items have none.
 
         Raises:
@@ -130,7 +130,7 @@ class ServerTeacher(Teacher):
         ids, logprobs, target = (torch.cat(column) for column in zip(*found, strict=True))
         return Scores(SparseTeacher(ids, logprobs, target), failed)
 
-    def logits(self, items: Sequence[Scored], sampling_temperature: float) -> TeacherLogits:
+    def logits(self, items: Sequence[Scored], sampling_temperature: float, before: Any = None) -> TeacherLogits:
         """A server has none."""
         raise SetupError("recipe.teacher.kind='server' gives no full logits: use Teacher.score")
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ from agents.teachers.gate import RefreshGate
 from agents.teachers.reading import read_teacher
 from agents.teachers.settings import TeacherSettings
 from agents.trajectory import Message
+
+if TYPE_CHECKING:
+    from agents.training.ranks import Ranks
 
 __all__ = ["Scores", "Teacher", "TeacherSettings", "make_teacher", "make_teachers", "read_teacher"]
 
@@ -71,6 +74,8 @@ class Teacher:
         """What reads and answers as the teacher: another engine, or the policy's with the teacher's weights."""
         self.owner = True
         """Whether the weights are its own, to move and to save."""
+        self.ranks: Ranks | None = None
+        """Where several processes hold this teacher and are asked the same: each reads its share."""
         self.shadow: dict[str, Tensor] = {}
         self.batches = 0
         """Rollout batches that were learnt from."""
@@ -106,25 +111,43 @@ class Teacher:
             for parameter, data in student:
                 parameter.data = data
 
+    @property
+    def stays(self) -> bool:
+        """Whether an optimiser step leaves the teacher as it is; `update` may move it."""
+        return self.settings.kind not in ("live", "trust_region")
+
     # ---- what it is asked
 
-    def score(self, items: Sequence[Scored], sampling_temperature: float) -> Scores:
-        """Its word on the actions of ``items`` (teacher's prompt, action), at least one."""
-        return Scores(self.logits(items, sampling_temperature))
+    def score(
+        self, items: Sequence[Scored], sampling_temperature: float, before: TeacherLogits | SparseTeacher | None = None
+    ) -> Scores:
+        """Its word on the actions of ``items`` (teacher's prompt, action), at least one; ``before`` as in `logits`."""
+        return Scores(self.logits(items, sampling_temperature, before if isinstance(before, TeacherLogits) else None))
 
     @torch.no_grad()
-    def logits(self, items: Sequence[Scored], sampling_temperature: float) -> TeacherLogits:
-        """The teacher's logits for ``items`` (teacher's prompt, action), as hidden states and heads, token order."""
+    def logits(
+        self, items: Sequence[Scored], sampling_temperature: float, before: TeacherLogits | None = None
+    ) -> TeacherLogits:
+        """The teacher's logits for ``items`` (teacher's prompt, action), as hidden states and heads, token order.
+
+        What it said ``before`` of the same items, since the last `update`, is not read again where it cannot differ.
+        """
         u = self.settings.rate
-        with self.weights():
-            parts = [(1.0, *self.read(items))]
+        if before is not None and self.settings.kind != "live":
+            if self.stays:
+                return before
+            parts = [(1.0, *before.parts[0][1:])]
+        else:
+            with self.weights():
+                parts = [(1.0, *self.read(items))]
         if self.settings.kind == "trust_region":
             parts = [(1.0 - u, *parts[0][1:]), (u, *self.read(items))]
         return TeacherLogits(parts, temperature=sampling_temperature * self.settings.temperature)
 
     def read(self, items: Sequence[Scored]) -> tuple[Tensor, Head]:
         """Hidden states [N, d] of the actions' tokens under the weights now in the reader, and its detached head."""
-        hidden, head = self.reader.read(items), self.reader.head()
+        read, head = self.reader.read, self.reader.head()
+        hidden = read(items) if self.ranks is None else self.ranks.read(read, items)
         bias = None if head.bias is None else head.bias.detach()
         return hidden, Head(head.weight.detach(), bias, head.scale, head.softcap)
 
