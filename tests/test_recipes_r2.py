@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-import re
 from dataclasses import fields
 
 import coin
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import World
 from references_r2 import zero
@@ -19,15 +19,22 @@ from test_recipes_text import Scripted
 from agents import recipes
 from agents.batch import Batch, Reading, Sample
 from agents.config import build
+from agents.credit.attempts import pair_advantages
 from agents.credit.shaping import FLOOR, credit_weight, soft_gain
-from agents.credit.spans import ERROR_TAGS, KEY_TAGS, Annotation, parse_annotation, segments, within
 from agents.engines.base import Sampling
+from agents.errors import SetupError
+from agents.losses.estimators import weighted_k3
+from agents.memory import Memory, pick, upper_bound
 from agents.recipes.tools import StepTools
+from agents.recipes.writers import AGAIN
 from agents.rollout import Environments, rollout
-from agents.teachers.contexts import Hint, reworded, without_thinking
+from agents.teachers.contexts import without_thinking
 from agents.teachers.contrasts import partners
 
 LOG_RATIOS = st.lists(st.floats(-30, 30), min_size=1, max_size=12)
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+"""Of property tests on a busy machine."""
 
 
 def read(batch: Batch, log_ratio: torch.Tensor, entropy: float = 1.0) -> Batch:
@@ -52,6 +59,11 @@ def played(engine, **kwargs):
     return groups, tools
 
 
+def scripted_by(tools, answer):
+    """The same tools, whose models answer from a script."""
+    return Scripted(**{f.name: getattr(tools, f.name) for f in fields(tools)}).answering(answer)
+
+
 def advantages(recipe, batch: Batch) -> torch.Tensor:
     (term,) = recipe.terms(batch)
     return term.advantages
@@ -71,7 +83,7 @@ def test_rlsd_scales_by_the_evidence_and_never_turns_the_sign():
     assert torch.equal(ours[~taught], a[~taught])
     half = advantages(recipes.get("rlsd")(mix=0.5), batch)
     assert torch.allclose(half[taught & (a > 0)], a[taught & (a > 0)] * 1.05)
-    wild = advantages(recipes.get("rlsd")(mix=1.0), read(batch, 9 * torch.randn(len(a))))
+    wild = advantages(recipes.get("rlsd")(mix=1.0), read(batch, torch.linspace(-9, 9, len(a))))
     assert torch.equal(wild.sign(), a.sign())
     assert bool(((wild / a)[a != 0] <= 1.2001).all())
     assert bool(((wild / a)[a != 0] >= 0.7999).all())
@@ -79,7 +91,7 @@ def test_rlsd_scales_by_the_evidence_and_never_turns_the_sign():
 
 @pytest.mark.parametrize("name", ["rlsd", "rlrt"])
 def test_without_the_mix_it_is_grpo_and_no_teacher_reads(name):
-    batch = read(make_batch(), torch.randn(len(make_batch().targets)))
+    batch = read(make_batch(), torch.linspace(-1, 1, len(make_batch().targets)))
     recipe = recipes.get(name)(mix=0)
     (ours,), (grpo,) = recipe.terms(batch), recipes.get("grpo")().terms(batch)
     assert torch.equal(ours.advantages, grpo.advantages)
@@ -112,7 +124,8 @@ def test_rlrt_is_the_other_way_round_and_only_where_the_reward_is_full():
 def test_rlrt_is_tighter_for_mature_models(kind, bounds):
     batch = make_batch()
     batch.advantages = torch.ones(len(batch))
-    ours = advantages(recipes.get("rlrt")(mix=1.0, model_kind=kind), read(batch, 9 * torch.randn(len(batch.targets))))
+    d = torch.tensor([20.0, -20.0]).repeat(len(batch.targets))[: len(batch.targets)]
+    ours = advantages(recipes.get("rlrt")(mix=1.0, model_kind=kind), read(batch, d))
     assert (float(ours.min()), float(ours.max())) == pytest.approx(bounds, abs=1e-6)
     assert recipes.get("rlrt")(epsilon=0.1, model_kind=kind).epsilon == 0.1
 
@@ -164,13 +177,13 @@ def test_antisd_without_a_context_is_refused():
         recipes.get("antisd")(context={"sources": ["none"]})
 
 
-@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "credit", "sgcd"])
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "credit", "sgcd", "skill_sd"])
 def test_settings_of_a_divergence_are_refused(name):
     with pytest.raises(ValueError, match=f"recipe.top_k=7 with recipe={name}"):
         recipes.get(name)(top_k=7)
 
 
-@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "trace", "sgcd"])
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "trace", "sgcd", "skill_sd", "score"])
 def test_a_group_of_one_is_refused(name):
     with pytest.raises(Exception, match=r"batch.attempts is 1"):
         build({"recipe": {"name": name}, "env": {"id": coin.ID, "kwargs": {"max_turns": 2}}, "batch": {"attempts": 1}})
@@ -228,7 +241,8 @@ def test_a_single_task_has_no_contrast(engine):
     assert not any(s.others for s in samples)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=20), st.integers(1, 5))
+@patient
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=8), st.integers(1, 5))
 def test_partners_are_of_other_tasks_and_differ(pairs, count):
     samples = [Sample([1], [2], None, [], "", 0.0, [], g, 0, t) for g, t in pairs]
     columns = partners(samples, count, "s")
@@ -271,101 +285,6 @@ def test_a_centred_contrast_favours_no_token_on_average(centre):
     both = w.batch.taught & w.batch.viewed("contrast1")
     assert float(contrast[w.batch.per_token(both)].mean()) == pytest.approx(0, abs=1e-6)
     assert not contrast[~w.batch.per_token(both)].any()
-
-
-# ---- trace: spans
-
-
-def marking(who, asked):
-    """An annotator that marks the first and the last segment of what it is shown."""
-    count = len(re.findall(r"^> \[\d+\]", asked, re.MULTILINE))
-    tag = "key insight" if "this succeeded" in asked else "wrong computation"
-    return f"segments: 1, {count}\ntag: {tag}"
-
-
-def scripted_by(tools, answer):
-    """The same tools, whose models answer from a script."""
-    return Scripted(**{f.name: getattr(tools, f.name) for f in fields(tools)}).answering(answer)
-
-
-def annotated(engine, answer=marking, **settings):
-    groups, tools = played(engine)
-    scripted = scripted_by(tools, answer)
-    recipe = recipes.get("trace")(**settings)
-    samples = recipe.samples(groups, scripted)
-    recipe.views(samples, groups, scripted)
-    return recipe, samples, scripted
-
-
-def test_the_teacher_of_trace_is_told_the_tag_and_nothing_of_the_attempt(engine):
-    _, samples, tools = annotated(engine, coverage=1.0)
-    for s in samples:
-        told = s.view("teacher").messages[-1]["content"]
-        tag = "key insight" if s.reward == 1 else "wrong computation"
-        question = s.messages[-1]["content"]
-        plain = reworded("paper", s.messages, Hint(notes=(("tag", tag),)))[-1]["content"]
-        assert told == plain
-        assert told.startswith(question)
-        assert s.notes["spans"]
-        assert all(m["content"] == question for m in s.messages[-1:]), "the policy's own prompt is as it was"
-    assert tools.log["annotated"] == 1
-    assert {who for who, _ in tools.asked} == {"policy"}
-
-
-def test_spans_cover_no_more_than_a_quarter(engine):
-    _, samples, _ = annotated(engine)
-    for s in samples:
-        assert sum(b - a for a, b in s.notes["spans"]) <= 0.25 * len(s.action_ids)
-        assert bool(s.notes["spans"]) == (s.view("teacher") is not None), "no span, no teacher"
-
-
-def test_an_unclear_annotation_marks_nothing(engine):
-    recipe, samples, tools = annotated(engine, lambda who, asked: "It failed early on, I think.")
-    assert not any(s.view("teacher") or s.notes["spans"] for s in samples)
-    assert tools.log["annotated"] == 0
-    batch = Batch(samples)
-    batch.advantages = torch.ones(len(batch))
-    (policy,) = recipe.terms(batch)
-    assert torch.allclose(policy.coefficients, torch.tensor(1 / len(batch.targets))), "GRPO on everything"
-
-
-def marked_batch() -> Batch:
-    batch = make_batch()
-    for k, s in enumerate(batch.samples):
-        s.notes["spans"] = [(0, 1)] if k % 3 else []
-    return batch
-
-
-def test_trace_hands_over_from_distillation_to_grpo():
-    recipe, batch = recipes.get("trace")(), marked_batch()
-    shares = []
-    for step in (0, 9, 10, 25, 39, 40):
-        recipe.begin(step)
-        policy, *distil = recipe.terms(batch)
-        span = policy.coefficients < policy.coefficients.max() - 1e-9
-        n = len(batch.targets)
-        inside = float(policy.coefficients[span].sum() * n / span.sum()) if span.any() else 1.0
-        shares.append((inside, float(sum(d.coefficients.sum() for d in distil))))
-        assert recipe.teaching() == (step < 40)
-    lam = [0.5, 0.5, 0.5, 0.25, 0.5 / 30, 0.0]
-    assert [a for a, _ in shares] == pytest.approx([1 - x / 0.5 for x in lam], abs=1e-5)
-    whole = sum(1 / len(s.action_ids) for s in batch.samples if s.notes["spans"] and s.teacher_ids) / len(batch)
-    assert [b for _, b in shares] == pytest.approx([x * whole for x in lam], abs=1e-6)
-
-
-def test_each_outcome_has_its_direction_and_entries_are_cut_on_request_only():
-    batch = marked_batch()
-    _, key, error = recipes.get("trace")().terms(batch)
-    right = batch.per_token(batch.correct)
-    assert (key.alpha, error.alpha) == (0.0, 1.0)
-    assert not key.coefficients[~right].any()
-    assert not error.coefficients[right].any()
-    assert (key.clip, key.clip_at) == (0.05, "position")
-    with pytest.warns(UserWarning, match="reverses gradients"):
-        _, key, _ = recipes.get("trace")(clip_at="entry").terms(batch)
-    assert key.clip_at == "entry"
-    with pytest.raises(ValueError, match=r"recipe.alpha=0.3 .*recipe.key_alpha"):
-        recipes.get("trace")(alpha=0.3)
 
 
 # ---- sgcd: notes on siblings
@@ -428,61 +347,214 @@ def test_credit_weights_are_golden():
     )
 
 
-# ---- parts: spans
-
-PIECES = st.lists(st.sampled_from(["a", " b", ".", "\n", " x.\n", "", " ", "3.", "14"]), max_size=30)
+# ---- skill_sd: a memory of skills
 
 
-@given(PIECES, st.integers(1, 8))
-def test_segments_are_a_partition_in_order(pieces, longest):
-    spans = segments(pieces, longest)
-    assert [t for a, b in spans for t in range(a, b)] == list(range(len(pieces)))
-    assert all(a < b for a, b in spans)
-    for a, b in spans:
-        assert b - a <= longest or not "".join(pieces[a + longest : b]).strip(), "only blanks run over"
-    assert sum(not "".join(pieces[a:b]).strip() for a, b in spans) <= 1, "no blank segments but a first one"
+def skilled(engine, answer, recipe=None):
+    groups, tools = played(engine)
+    tools = scripted_by(tools, answer)
+    recipe = recipe or recipes.get("skill_sd")()
+    samples = recipe.samples(groups, tools)
+    recipe.views(samples, groups, tools)
+    return recipe, samples, tools
 
 
-@given(PIECES, st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), max_size=6), st.floats(0.05, 1))
-def test_coverage_is_never_exceeded(pieces, starts, share):
-    spans = [(a, a + n) for a, n in starts]
-    kept = within(spans, 20, share)
-    assert sum(b - a for a, b in kept) <= share * 20
-    given_order = iter(spans)
-    assert all(s in given_order for s in kept)
-    assert kept or not spans or spans[0][1] - spans[0][0] > share * 20, "the first is left out only where it cannot fit"
+def test_a_skill_is_written_a_group_kept_and_read_by_the_teacher_alone(engine):
+    number = itertools.count()
+    recipe, samples, tools = skilled(engine, lambda who, asked: f"Skill number {next(number)}.")
+    assert len(tools.asked) == 3 == len(recipe.memory) == tools.log["skills"]
+    for s in samples:
+        told = s.view("teacher").messages[-1]["content"]
+        assert f"Skill number {s.group}." in told, "an untried skill of its own comes first"
+        assert "Skill number" not in "".join(m["content"] for m in s.messages)
 
 
-@given(st.text(max_size=200), st.integers(1, 20))
-def test_no_reply_breaks_the_parser_or_marks_what_is_not_there(reply, count):
-    found = parse_annotation(reply, count, KEY_TAGS)
-    if found is not None:
-        assert found.tag in KEY_TAGS
-        assert all(0 <= k < count for k in found.segments)
+def test_without_a_skill_it_is_grpo(engine):
+    recipe, samples, _ = skilled(engine, lambda who, asked: "<think>nothing</think>")
+    assert not any(s.view("teacher") for s in samples)
+    batch = Batch(samples)
+    batch.advantages = torch.ones(len(batch))
+    (policy,) = recipe.terms(batch)
+    assert torch.equal(policy.advantages, batch.per_token(batch.advantages))
 
 
-@given(st.lists(st.integers(1, 9), min_size=1, unique=True), st.sampled_from(ERROR_TAGS), st.text(max_size=20))
-def test_a_clear_reply_is_read_in_its_order(numbers, tag, chatter):
-    reply = f"{chatter.replace(':', '')}\n**Segments**: {', '.join(map(str, numbers))}\n**Tag:** {tag.title()}."
-    found = parse_annotation(reply.replace("**", ""), 9, ERROR_TAGS)
-    assert found == Annotation(tuple(n - 1 for n in numbers), tag)
+def test_a_skill_that_tells_good_from_bad_attempts_is_shown_again(engine):
+    """Trials count from the next step on; the bandit then prefers what helped, and a resumed run does the same."""
+    recipe = recipes.get("skill_sd")(exploration=0.0)
+    for key, text in (("good", "Add the codes."), ("bad", "Guess.")):
+        recipe.memory.add(text, 0, key=key)
+    batch = make_batch()
+    knows = torch.where(batch.per_token(batch.correct), 0.5, -0.5)
+    for key, d in (("good", knows), ("bad", -knows)):
+        for s in batch.samples:
+            s.notes["skill"] = key
+        recipe.terms(read(batch, d))
+        assert not any(e.helpful + e.harmful for e in recipe.memory if e.key == key), "not within the step"
+        recipe.observe({})
+    counts = {e.key: (e.helpful, e.harmful) for e in recipe.memory}
+    taught = int(batch.taught.sum())
+    assert counts == {"good": (taught, 0), "bad": (0, taught)}
+    resumed = recipes.get("skill_sd")(exploration=0.0)
+    resumed.load_state_dict(recipe.state_dict())
+    for one in (recipe, resumed):
+        _, samples, _ = skilled(engine, lambda who, asked: "", one)
+        assert {s.notes["skill"] for s in samples} == {"good"}
+
+
+def test_a_second_pass_over_a_batch_is_no_second_trial():
+    recipe = recipes.get("skill_sd")()
+    recipe.memory.add("Add the codes.", 0, key="k")
+    batch = read(make_batch(), torch.ones(len(make_batch().targets)))
+    for s in batch.samples:
+        s.notes["skill"] = "k"
+    recipe.terms(batch)
+    recipe.terms(batch)
+    recipe.observe({})
+    (entry,) = recipe.memory
+    assert entry.helpful + entry.harmful == int(batch.taught.sum())
+
+
+@patient
+@given(st.integers(0, 20), st.integers(1, 20), st.integers(1, 400), st.floats(0, 3))
+def test_an_upper_bound_rises_with_help_and_falls_with_trials(helpful, tried, total, exploration):
+    bound = upper_bound(min(helpful, tried), tried, total + tried, exploration)
+    assert bound >= min(helpful, tried) / tried
+    assert upper_bound(min(helpful, tried), tried + 1, total + tried, exploration) <= bound
+    assert upper_bound(0, 0, total, exploration) == math.inf > bound
+
+
+@patient
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), max_size=5), st.integers(1, 8), st.floats(0, 2),
+)  # fmt: skip
+def test_everybody_is_given_an_entry_and_untried_ones_go_round_first(counts, askers, exploration):
+    memory = Memory(10)
+    for k, (helpful, harmful) in enumerate(counts):
+        memory.add(f"text {k}", 0, key=str(k))
+        for n, good in ((helpful, True), (harmful, False)):
+            for _ in range(n):
+                memory.tag(str(k), 0, helpful=good)
+    own = {0: "1"}
+    picked = pick(memory, range(askers), own, exploration)
+    assert set(picked) == (set(range(askers)) if counts else set())
+    untried = [str(k) for k, pair in enumerate(counts) if sum(pair) == 0]
+    assert set(untried[:askers]) <= set(picked.values()) or len(untried) > askers
+    if "1" in untried:
+        assert picked[0] == "1"
+    assert picked == pick(memory, range(askers), own, exploration)
+
+
+def test_the_weighted_estimate_has_the_gradient_of_the_reverse_kl():
+    """Exactly, over a vocabulary of six under the old policy; with the weight as a constant it is the forward's."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(6, generator=generator, dtype=torch.float64).requires_grad_()
+    start = torch.randn(6, generator=generator, dtype=torch.float64).log_softmax(-1)
+    q = torch.randn(6, generator=generator, dtype=torch.float64).log_softmax(-1)
+    p = logits.log_softmax(-1)
+    estimate = (start.exp() * weighted_k3(math.inf)(p, {"teacher": q, "start": start})).sum()
+    reverse = (p.exp() * (p - q)).sum()
+    assert torch.allclose(estimate, reverse)
+    ours, theirs = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (estimate, reverse))
+    assert torch.allclose(ours, theirs)
+    constant = (p.detach().exp() * (torch.exp(q - p) - (q - p) - 1)).sum()
+    forward = (q.exp() * (q - p)).sum()
+    ours, theirs = (torch.autograd.grad(x, logits, retain_graph=True)[0] for x in (constant, forward))
+    assert torch.allclose(ours, theirs)
+    assert not torch.allclose(ours, torch.autograd.grad(reverse, logits)[0])
+
+
+# ---- score: two attempts
+
+REWARDS = st.sampled_from([0.0, 0.5, 1.0])
+
+
+def test_the_bonus_is_golden_and_for_the_second_attempt_alone():
+    pairs = {(0, 0): (0.0, 1.0), (0, 1): (1.0, 1.0), (0, 2): (1.0, 0.0), (0, 3): (0.0, None)}
+    two = pair_advantages(pairs, 10.0)  # second ones are credited 11, 1 and -10, their mean 2/3
+    assert [two[0, a, 0] for a in range(4)] == pytest.approx([-0.5, 0.5, 0.5, -0.5])
+    assert [two[0, a, 1] for a in range(3)] == pytest.approx([11 - 2 / 3, 1 - 2 / 3, -10 - 2 / 3])
+    assert (0, 3, 1) not in two
+    one = pair_advantages(pairs, None)
+    assert [one[0, a, 0] for a in range(4)] == [0.0] * 4, "stage I does not reward first attempts"
+    assert [one[0, a, 1] for a in range(3)] == pytest.approx([1 / 3, 1 / 3, -2 / 3])
+
+
+@patient
+@given(st.lists(st.tuples(REWARDS, st.none() | REWARDS), min_size=1, max_size=6), st.none() | st.floats(0, 10))
+def test_advantages_of_each_attempt_are_centred(rewards, bonus):
+    found = pair_advantages({(0, a): pair for a, pair in enumerate(rewards)}, bonus)
+    for k in (0, 1):
+        assert sum(x for (_, _, turn), x in found.items() if turn == k) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_anchor_is_the_policys_own_prompt_and_weighs_first_attempts_in_stage_one(engine):
+    groups, tools = played(engine, max_turns=2)
+    recipe = recipes.get("score")(stage_one=1)
+    samples = recipe.samples(groups, tools)
+    recipe.views(samples, groups, tools)
+    assert {s.turn for s in samples} == {0, 1}
+    assert all(s.view("anchor").ids == s.prompt_ids for s in samples)
+    assert not any(s.view("teacher") for s in samples)
+    assert math.isfinite(tools.log["gain"])
+    batch = Batch(samples)
+    batch.advantages = torch.ones(len(batch))
+    first = batch.per_token(torch.tensor([s.turn == 0 for s in samples]))
+    for step, weight in ((0, 0.11), (1, 0.01)):
+        recipe.begin(step)
+        policy, kl = recipe.terms(batch)
+        n = len(batch.targets)
+        assert (policy.surrogate, kl.teacher, kl.alpha, kl.top_k) == ("plain", "anchor", 1.0, None)
+        assert torch.allclose(kl.coefficients[first] * n, torch.tensor(weight))
+        assert torch.allclose(kl.coefficients[~first] * n, torch.tensor(0.01))
+        mine = recipe.advantages(groups)
+        assert any(mine[s.group, s.attempt, 0] for s in samples) == (step == 1)
+
+
+def test_an_environment_of_one_turn_has_no_second_attempt(engine):
+    groups, tools = played(engine)
+    with pytest.raises(SetupError, match=r"recipe.second='environment'.*max_turns: 2"):
+        recipes.get("score")().samples(groups, tools)
+
+
+def test_asked_again_the_policy_sees_its_answer_but_not_what_it_was_worth(engine):
+    groups, tools = played(engine)
+    recipe = recipes.get("score")(second="policy", stage_one=0)
+    samples = recipe.samples(groups, tools)
+    firsts = [s for s in samples if s.source == "policy"]
+    seconds = [s for s in samples if s.source == "correction"]
+    assert seconds
+    by = {(s.group, s.attempt): s for s in firsts}
+    for s in seconds:
+        first = by[s.group, s.attempt]
+        assert s.messages == [
+            *first.messages, {"role": "assistant", "content": first.text}, {"role": "user", "content": AGAIN}
+        ]  # fmt: skip
+        assert s.prompt_ids == engine.chat.encode(s.messages)
+        assert s.reward == tools.grade([s.group], [s.text])[0], "the environment judges it as an answer to the task"
+    pairs = {(s.group, s.attempt): (by[s.group, s.attempt].reward, s.reward) for s in seconds}
+    expected = pair_advantages(pairs, 10.0)
+    assert [s.advantage for s in seconds] == pytest.approx([expected[s.group, s.attempt, 1] for s in seconds])
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("recipe", "kwargs", "optim", "message"),
     [
-        "segments: 0\ntag: plan", "segments: 4\ntag: plan", "segments: 2-1\ntag: plan", "segments: 1\ntag: it is 12",
-        "segments: 1", "tag: plan", "segments: one\ntag: plan", "segments: 1 and 2\ntag: plan", "segments: \ntag: plan",
-        "segments: 99999999999999999999999\ntag: plan", "segments: 1\u0662\ntag: plan",
+        ({}, {"max_turns": 1}, {}, r"recipe.second='environment'.*max_turns: 2"),
+        ({"second": "policy"}, {"max_turns": 2}, {}, r"recipe.second='policy'.*max_turns is 2"),
+        ({}, {"max_turns": 2}, {"steps_per_batch": 2}, r"recipe=score.*optim.steps_per_batch is 2"),
+        ({}, {"max_turns": 2}, {"epochs": 2}, r"recipe=score.*optim.epochs is 2"),
     ],
-)  # fmt: skip
-def test_unclear_replies_mark_nothing(reply):
-    assert parse_annotation(reply, 3, KEY_TAGS) is None
+)
+def test_runs_that_have_no_two_attempts_are_refused(recipe, kwargs, optim, message):
+    settings = {"recipe": {"name": "score", **recipe}, "env": {"id": coin.ID, "kwargs": kwargs}, "optim": optim}
+    with pytest.raises(Exception, match=message):
+        build(settings | {"batch": {"attempts": 4}})
 
 
 # ---- parts: bounded shapes
 
 
+@patient
 @given(LOG_RATIOS)
 def test_soft_gain_is_bounded_below_rising_and_no_more_than_half_of_d(values):
     d = torch.tensor(sorted(values), dtype=torch.float64)
@@ -494,6 +566,7 @@ def test_soft_gain_is_bounded_below_rising_and_no_more_than_half_of_d(values):
     assert soft_gain(torch.zeros(1)).item() == 0
 
 
+@patient
 @given(LOG_RATIOS, st.sampled_from([-1.0, 1.0]), st.integers(1, 3))
 def test_credit_weights_only_move_credit_within_a_trajectory(values, sign, n):
     d = torch.tensor(values, dtype=torch.float64)

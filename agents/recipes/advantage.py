@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import MAIN, Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import PolicyGradient, Term
 from agents.recipes.base import TaughtRecipe, require_attempts
@@ -33,7 +33,7 @@ class SampledRecipe(TaughtRecipe):
 
     reads_teacher: ClassVar[bool] = True
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """The teacher's log-probability of what was sampled."""
         return {"logprob": f"recipe={self.name}"}
 

@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import MAIN, Batch
 from agents.credit.shaping import soft_gain
 from agents.recipes.advantage import AdvantageRecipe
 from agents.schedules import Gate, GateState, Schedule, Scheduled
@@ -63,7 +63,7 @@ class AntiSD(AdvantageRecipe):
         self._state = GateState(self.gate)
         return self
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """Its entropy, too."""
         return {"logprob": "recipe=antisd", "logits": "recipe.gate, which reads the teacher's entropy,"}
 

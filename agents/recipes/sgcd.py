@@ -28,7 +28,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from agents.batch import Batch, Sample
+from agents.batch import MAIN, Batch, Sample
 from agents.credit.shaping import credit_weight
 from agents.recipes.advantage import AdvantageRecipe
 from agents.recipes.tools import StepTools
@@ -49,13 +49,11 @@ class SGCD(AdvantageRecipe):
     limit: float = Field(5.0, gt=0, description="log-ratios are cut to so many nats")
     author: Literal["policy", "teacher"] = Field("policy", description="who contrasts the siblings")
     author_tokens: int = Field(256, ge=8, description="longest note")
-    quoted: int = Field(
-        2000, ge=1, description="characters of each turn of an attempt that the author sees"
-    )
+    quoted: int = Field(2000, ge=1, description="characters of each turn of an attempt that the author sees")
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """Words, where it is the author."""
-        return super().needs() | ({"generate": "recipe.author='teacher'"} if self.author == "teacher" else {})
+        return super().needs(name) | ({"generate": "recipe.author='teacher'"} if self.author == "teacher" else {})
 
     def given(
         self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools

@@ -33,7 +33,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from agents.batch import Batch, Sample
+from agents.batch import MAIN, Batch, Sample
 from agents.losses.reduction import sequence_mean, token_mean
 from agents.losses.terms import PolicyGradient, Term
 from agents.recipes.base import TaughtRecipe, require_attempts
@@ -86,9 +86,9 @@ class TRACE(TaughtRecipe):
         """A group of one has no advantages."""
         require_attempts(run, f"recipe={self.name}")
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """Words, where it annotates."""
-        return super().needs() | ({"generate": "recipe.author='teacher'"} if self.author == "teacher" else {})
+        return super().needs(name) | ({"generate": "recipe.author='teacher'"} if self.author == "teacher" else {})
 
     def teaching(self) -> bool:
         """Until the schedule is over."""
