@@ -48,7 +48,7 @@ class SkillSD(AdvantageRecipe):
     """Policy gradient, and the reverse KL to a copy that reads a skill."""
 
     name: ClassVar[str] = "skill_sd"
-    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}, "check_teacher": 0}
     gives: ClassVar[tuple[str, ...]] = ("skill",)
 
     teacher: TeacherSettings = TeacherSettings(kind="periodic", every=10)

@@ -73,8 +73,9 @@ def mark_spans(
     None where the reply is unclear, or nothing that it marks fits.
     """
     chat, cuts, asked = tools.chat, [], []
+    pieces = {i: chat.decode([i]) for i in {i for sample in samples for i in sample.action_ids}}
     for sample in samples:
-        spans = segments([chat.decode([i]) for i in sample.action_ids])
+        spans = segments([pieces[i] for i in sample.action_ids])
         right = sample.reward >= 1.0
         content = MARK.format(
             task=_task(sample.messages),

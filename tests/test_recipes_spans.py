@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_learner import make_batch
-from test_recipes_r2 import played, scripted_by
+from test_recipes_advantages import played, scripted_by
 
 from agents import recipes
 from agents.batch import Batch
