@@ -48,6 +48,8 @@ def make_batch(teacher: Teacher | None = None, temperature: float = 1.0) -> Batc
     samples[6].action_ids, samples[6].logprobs = samples[0].action_ids, samples[0].logprobs
     for sample in samples:
         sample.notes["teacher_logprobs"] = [-5.0 - 0.2 * j for j in range(len(sample.action_ids))]
+    for k, chosen in enumerate((True, False)):
+        samples[k].notes |= {"pair": 0, "chosen": chosen}
     batch = Batch(samples)
     batch.advantages = torch.tensor([1.0, -0.5, 0.0, 0.7, -1.0, 0.3, 0.0])
     if teacher is not None:

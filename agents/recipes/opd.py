@@ -59,7 +59,7 @@ class OPD(TaughtRecipe):
     @classmethod
     def _plain_for_external(cls, given: Any) -> Any:
         """Another model sees the student's prompt unless something else is asked for."""
-        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) in ("external", "server"):
+        if isinstance(given, dict) and "context" not in given and another_model(given.get("teacher")):
             return {**given, "context": Context(sources=["none"])}
         return given
 
@@ -99,5 +99,7 @@ class OPD(TaughtRecipe):
         return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs(name)
 
 
-def _kind(teacher: Any) -> Any:
-    return teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
+def another_model(teacher: Any) -> bool:
+    """Whether settings of a teacher, not yet validated, mean a model that is not the policy."""
+    kind = teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
+    return kind in ("external", "server")

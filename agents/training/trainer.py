@@ -44,7 +44,7 @@ from agents.training.check import check_teacher
 from agents.training.console import Console
 from agents.training.evaluate import Evaluation, evaluate
 from agents.training.learner import Learner, StepResult
-from agents.training.metrics import cut_warning, schedule, step_metrics
+from agents.training.metrics import cut_warning, health, schedule, step_metrics
 from agents.training.records import trajectory_rows
 from agents.training.step import Update
 from agents.trajectory import Group
@@ -83,7 +83,7 @@ class Trainer:
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
         self.sampler = load_sampler(config, self.engine, lambda: self.learner.steps)
         recipe = config.recipe
-        self.teachers = recipe.make_teachers(self.engine) if isinstance(recipe, TaughtRecipe) else {}
+        self.teachers = recipe.make_teachers(self.engine)
         self.update = Update(recipe, self.engine, self.learner, self.teachers, config.sampling, config.record_tokens)
         settings = recipe.expert()
         if settings:
@@ -138,7 +138,7 @@ class Trainer:
         mine = self.config.model_dump(mode="json", exclude={"run_dir", "trackers"})
         if path.is_file():
             theirs = json.loads(path.read_text())["config"]
-            if differing := _differences(theirs, mine):
+            if differing := differences(theirs, mine):
                 raise SetupError(
                     f"{self.directory} holds a run with other settings: {'; '.join(differing)}. Choose another "
                     "--run_dir, or start over with --fresh."
@@ -296,7 +296,7 @@ class Trainer:
         result = evaluate(
             self.sampler, self.engine.chat, self.held_out,
             tasks=settings.tasks, attempts=settings.attempts, sampling=self.config.eval_sampling(), seed=settings.seed,
-            settings=self.config.rollout,
+            settings=self.config.rollout, opening=self.config.recipe.evaluated_with(),
         )  # fmt: skip
         generations = sum(row["generations"] for row in self.history)
         for row in _eval_rows(result, settings.split, settings.temperature):
@@ -321,6 +321,8 @@ class Trainer:
             "train_cpu_seconds": sum(r["cpu_seconds"] for r in train),
             "alarms": sum(r["kind"] == "alarm" for r in rows),
         }
+        if found := self.config.recipe.found():
+            summary["found"] = found
         if self.config.note:
             summary["note"] = self.config.note
         for name, greedy in (("held_out", False), ("held_out_greedy", True)):
@@ -405,12 +407,13 @@ def load_policy(config: TrainConfig) -> HFEngine | VLLMEngine:
 
 
 def _eval_rows(result: Evaluation, split: str, temperature: float) -> list[dict[str, Any]]:
-    pairs = ((temperature, result.sampled), (0.0, result.greedy))
-    return [{"split": split, "temperature": t, **e.to_dict()} for t, e in pairs]
+    pairs = ((temperature, result.sampled, result.groups), (0.0, result.greedy, result.greedy_groups))
+    return [{"split": split, "temperature": t, **e.to_dict(), **health(groups)} for t, e, groups in pairs]
 
 
-def _differences(theirs: Any, mine: Any, prefix: str = "") -> list[str]:
+def differences(theirs: Any, mine: Any, prefix: str = "") -> list[str]:
+    """Which settings differ, in words: ``optim.lr was 0.001 and is 0.5``."""
     if isinstance(theirs, dict) and isinstance(mine, dict):
         names = sorted({*theirs, *mine})
-        return [d for n in names for d in _differences(theirs.get(n), mine.get(n), f"{prefix}.{n}" if prefix else n)]
+        return [d for n in names for d in differences(theirs.get(n), mine.get(n), f"{prefix}.{n}" if prefix else n)]
     return [] if theirs == mine else [f"{prefix} was {theirs!r} and is {mine!r}"]
