@@ -15,6 +15,8 @@ from agents import recipes
 from agents.batch import Batch
 from agents.credit.spans import ERROR_TAGS, KEY_TAGS, Annotation, parse_annotation, segments, within
 from agents.teachers.contexts import Hint, reworded
+from agents.training.learner import Learner, OptimSettings
+from agents.training.step import Update
 
 # ---- trace: spans
 
@@ -92,6 +94,25 @@ def test_trace_hands_over_from_distillation_to_grpo():
     assert [a for a, _ in shares] == pytest.approx([1 - x / 0.5 for x in lam], abs=1e-5)
     whole = sum(1 / len(s.action_ids) for s in batch.samples if s.notes["spans"] and s.teacher_ids) / len(batch)
     assert [b for _, b in shares] == pytest.approx([x * whole for x in lam], abs=1e-6)
+
+
+def test_while_it_lasts_a_whole_step_asks_and_reads_and_afterwards_nobody_does(engine):
+    """A real step of the trainer: marks, a copied teacher's reading, new weights; from step 40 on GRPO alone."""
+    groups, tools = played(engine)
+    recipe = recipes.get("trace")(coverage=1.0)
+    teachers = recipe.make_teachers(engine)
+    update = Update(recipe, engine, Learner(engine, OptimSettings(lr=1e-3), 1.0), teachers, tools.sampling)
+    tools = scripted_by(tools, marking)
+    read, score = [], teachers["teacher"].score
+    teachers["teacher"].score = lambda items, *rest: read.append(len(items)) or score(items, *rest)
+    for step in (0, 39, 40):
+        tools.asked.clear()
+        read.clear()
+        recipe.begin(step)
+        ((batch, result),) = update.learn(groups, tools).results
+        assert result.stepped
+        assert (len(tools.asked), sum(read)) == ((len(batch), len(batch)) if step < 40 else (0, 0))
+        assert (batch.log["span_share"] > 0) == (step < 40)
 
 
 def test_each_outcome_has_its_direction_and_entries_are_cut_on_request_only():
