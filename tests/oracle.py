@@ -117,12 +117,12 @@ class World:
         batch, recipe = self.batch, self.recipe
         assert isinstance(recipe, TaughtRecipe)
         logp = self.logp().detach()
-        gap = torch.full((len(batch.targets),), torch.nan, dtype=torch.float64)
+        gap, measure = torch.full((len(batch.targets),), torch.nan, dtype=torch.float64), recipe.measure(1)
         if MAIN in self.q_hidden:
             p, q = logp, self.logq(MAIN)
-            if recipe.top_k:
-                p, q = top_k_support(p, q, recipe.top_k, recipe.tail)
-            gap = divergence(p, q, recipe.alpha).masked_fill(~batch.per_token(batch.scored), torch.nan)
+            if measure.top_k:
+                p, q = top_k_support(p, q, measure.top_k, measure.tail)
+            gap = divergence(p, q, measure.alpha).masked_fill(~batch.per_token(batch.scored), torch.nan)
         batch.student = Student(self.logp_y().detach().float(), -(logp.exp() * logp).sum(-1).float(), gap.float())
 
     # ---- distributions, as a reference reads them

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from agents.advantages import group_advantages
 from agents.batch import MAIN, Batch, Sample, samples_of, split
 from agents.chat import Chat
 from agents.credit.intervention import Intervention
+from agents.engines.base import Engine
 from agents.engines.hf import HFEngine
 from agents.errors import SetupError
 from agents.losses.terms import Distill, Term
@@ -56,6 +59,20 @@ class Recipe(BaseModel):
     def expert(self) -> TeacherSettings | None:
         """The external model that acts and advises in rollouts; by default the environment's planner does."""
         return None
+
+    def sampler(self, engine: HFEngine, teachers: Mapping[str, Teacher]) -> Engine | None:
+        """What rollouts sample from, where that is not the policy of ``engine`` as it is; None: it is.
+
+        It reports the log-probabilities of what it samples from, which importance weights then are relative to.
+        """
+        return None
+
+    def replay(self, step: int) -> list[Group] | None:
+        """Groups to train on in step ``step`` in place of a new rollout; None: make one."""
+        return None
+
+    def open(self, directory: Path) -> None:
+        """Told where the run is written, before `load_state_dict` and the first step: for what is too long for it."""
 
     def teachers(self) -> dict[str, TeacherSettings]:
         """Other models, or earlier ages of the policy, that the recipe asks or that teach, by name."""
@@ -250,6 +267,10 @@ class TaughtRecipe(Recipe):
                 f"{', '.join(map(repr, lacking))}; it makes {', '.join(self.gives) or 'none'}"
             )
         return self
+
+    def measure(self, tokens: int) -> Distill:
+        """The divergence that ``batch.student.gap`` holds, for so many tokens; its coefficients are 0."""
+        return self.distill(torch.zeros(tokens))
 
     @property
     def needs_reading(self) -> bool:

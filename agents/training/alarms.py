@@ -72,7 +72,7 @@ def alarms(history: Sequence[Metrics]) -> list[Alarm]:
         lambda usual: 0.9, "{value:.0%} of groups have equal rewards: nothing to compare, limit {limit:.0%}",
     )  # fmt: skip
     gap = history[-1].get("sampler_gap_mean") if history else None
-    if gap is not None and gap > SAMPLER_GAP:
+    if gap is not None and gap > SAMPLER_GAP and not history[-1].get("off_policy"):
         said = f"learner and sampler are {gap:.2f} nats a token apart, limit {SAMPLER_GAP:g}: other weights, or dtype?"
         found.append(Alarm("sampler_gap", said, gap, SAMPLER_GAP))
     return found

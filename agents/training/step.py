@@ -115,8 +115,7 @@ class Update:
                 if recipe.needs_reading:
                     batch.readings[stream] = read_teacher(batch, stream)
         if recipe.reads_student:
-            measure = recipe.distill(torch.zeros(len(batch.targets)))
-            batch.student = self.learner.student(batch, measure)
+            batch.student = self.learner.student(batch, recipe.measure(len(batch.targets)))
 
 
 def _advantage(sample: Sample, advantages: Mapping[tuple[int, int, int], float]) -> float:
