@@ -20,11 +20,11 @@ from agents.batch import MAIN, Batch, Sample, View
 from agents.config import build, merged
 from agents.engines.base import Completion, Sampling
 from agents.errors import SetupError
+from agents.guides import Guide, read_guides
 from agents.losses.pairs import Pairs, preference
 from agents.losses.terms import Distill, Likelihood, PolicyGradient
 from agents.population import Population, instructed
 from agents.recipes.tools import Attempt, Reply, StepTools, golden
-from agents.replay import Guide, read_guides
 from agents.report.metrics import read_jsonl
 from agents.rollout import Environments, rollout
 from agents.training import checkpoints
