@@ -10,7 +10,6 @@ import torch
 
 from agents.config import TrainConfig
 from agents.engines.hf import HFEngine
-from agents.recipes.base import TaughtRecipe
 from agents.recipes.tools import StepTools
 from agents.rollout import Drive, Environments
 from agents.teachers.teacher import make_teachers
@@ -33,7 +32,7 @@ class FreshLearner:
         self.config, self.engine, self.environments = config, engine, environments
         self.learner = Learner(engine, config.optim, config.sampling.temperature)
         recipe = config.recipe
-        self.teachers = make_teachers(engine, recipe.teachers()) if isinstance(recipe, TaughtRecipe) else {}
+        self.teachers = make_teachers(engine, recipe.teachers())
         self._weights = [p.detach().clone() for p in self.learner.parameters]
         self._begin()
 
