@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from agents.losses.fused import Teacher as TeacherLogits
+from agents.losses.stream import SparseTeacher
 from agents.trajectory import Group, Message
 
 MAIN = "teacher"
@@ -148,8 +149,8 @@ class Batch:
     samples: list[Sample]
     advantages: Tensor = field(default_factory=lambda: torch.zeros(0))
     """[samples] advantage of each sample: its trajectory's, group-relative, unless the recipe says otherwise."""
-    teachers: dict[str, TeacherLogits] = field(default_factory=dict)
-    """By stream: the teacher's hidden states for the tokens of the samples `read_by` it, in order."""
+    teachers: dict[str, TeacherLogits | SparseTeacher] = field(default_factory=dict)
+    """By stream: the teacher's hidden states, or its likeliest tokens, at the tokens of the samples `read_by` it."""
     readings: dict[str, Reading] = field(default_factory=dict)
     """By stream: the teacher at the sampled tokens; present where a recipe asks for it (``needs_reading``)."""
     student: Student | None = None
@@ -175,12 +176,12 @@ class Batch:
         return len(self.samples)
 
     @property
-    def teacher(self) -> TeacherLogits | None:
+    def teacher(self) -> TeacherLogits | SparseTeacher | None:
         """That of the main stream."""
         return self.teachers.get(MAIN)
 
     @teacher.setter
-    def teacher(self, logits: TeacherLogits | None) -> None:
+    def teacher(self, logits: TeacherLogits | SparseTeacher | None) -> None:
         _put(self.teachers, logits)
 
     @property

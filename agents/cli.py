@@ -310,10 +310,10 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
     if known.teach:
         return _teach(_configured(known, rest, default="sdpo"))
     config = _configured(known, rest)
+    from agents.batch import MAIN
     from agents.recipes.base import TaughtRecipe
     from agents.report.metrics import jsonable
     from agents.rollout import Environments
-    from agents.teachers.teacher import Teacher
     from agents.training.check import check_teacher
     from agents.training.console import Console
     from agents.training.trainer import load_engine, load_sampler
@@ -323,7 +323,7 @@ def _check(known: argparse.Namespace, rest: list[str]) -> int:
     environments = Environments(config.env.id, config.env.split, config.env.kwargs, config.env.workers)
     engine = load_engine(config)
     result = check_teacher(
-        engine, Teacher(engine, config.recipe.teacher), config.recipe, environments,
+        engine, config.recipe.make_teachers(engine)[MAIN], config.recipe, environments,
         tasks=config.check_teacher or 8, attempts=config.batch.attempts, sampling=config.sampling, seed=config.seed + 1,
         settings=config.rollout, sampler=load_sampler(config, engine, lambda: 0),
     )  # fmt: skip

@@ -134,6 +134,9 @@ class TrainConfig(_Settings):
         recipe = self.recipe
         recipe.check_run(self)
         if isinstance(recipe, TaughtRecipe):
+            recipe.check_teachers()
+            for teacher in recipe.teachers().values():
+                teacher.check_temperature(self.sampling.temperature)
             if recipe.context.reveals and not recipe.context.allow_reference:
                 raise ValueError(
                     f"recipe.context.sources={recipe.context.sources} reveals the reference, but "

@@ -12,6 +12,7 @@ Needs: pip install --no-deps trl==1.16.0 && pip install datasets accelerate
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import os
@@ -52,9 +53,11 @@ class Size:
     """Steps of the variants that take minutes a step."""
     micro: int = 16
     """Sequences a forward pass of TRL; the rest of the batch is accumulated."""
+    forced_tasks: int = 2
+    """Prompts of the variants whose answers all have one length."""
 
 
-QUICK = Size(tasks=2, attempts=4, max_tokens=6, steps=2, micro=4)
+QUICK = Size(tasks=2, attempts=4, max_tokens=6, steps=2, micro=4, forced_tasks=1)
 
 
 @dataclass(frozen=True)
@@ -66,11 +69,21 @@ class Variant:
     top_k: int = TOP_K
     layout: str = "tree"
     peer: bool = False
+    length: int = 0
+    """Tokens of every answer: what ends an answer is ignored until then. 0: answers end by themselves."""
+    epochs: int = 1
 
     @property
     def long(self) -> bool:
         """Whether a step takes minutes."""
-        return self.peer or self.layout == "padded"
+        return self.peer or self.layout == "padded" or bool(self.length)
+
+    def sized(self, size: Size) -> Size:
+        """How much work a step of this variant is."""
+        steps = size.long_steps if self.long else size.steps
+        if not self.length:
+            return replace(size, steps=steps)
+        return replace(size, steps=steps, tasks=size.forced_tasks, max_tokens=self.length)
 
 
 VARIANTS = {
@@ -80,6 +93,16 @@ VARIANTS = {
     "trl_top": Variant("TRL SDPO, top 100 + tail", peer=True),
     "trl_full": Variant("TRL SDPO, full vocabulary", top_k=0, peer=True),
     "ours_top_padded": Variant("rfenvs SDPO, top 100 + tail, padded rows", layout="padded"),
+    **{
+        f"{method}_{length}_{epochs}": Variant(
+            f"{method.upper()}, {length} tokens" + (f", {epochs} epochs" if epochs > 1 else ""),
+            method=method,
+            length=length,
+            epochs=epochs,
+        )
+        for length, epochs in ((16, 1), (64, 1), (128, 1), (64, 2))
+        for method in ("sdpo", "grpo")
+    },
 }
 COMPARISONS = (
     ("TRL / rfenvs, top 100 + tail", "trl_top", "ours_top"),
@@ -88,6 +111,10 @@ COMPARISONS = (
     ("rfenvs: padded rows / prefix trees", "ours_top_padded", "ours_top"),
     ("rfenvs: SDPO top 100 / GRPO", "ours_top", "ours_grpo"),
     ("rfenvs: SDPO full vocabulary / GRPO", "ours_full", "ours_grpo"),
+    ("SDPO / GRPO, 16 tokens", "sdpo_16_1", "grpo_16_1"),
+    ("SDPO / GRPO, 64 tokens", "sdpo_64_1", "grpo_64_1"),
+    ("SDPO / GRPO, 128 tokens", "sdpo_128_1", "grpo_128_1"),
+    ("SDPO / GRPO, 64 tokens, 2 epochs", "sdpo_64_2", "grpo_64_2"),
 )
 
 
@@ -150,28 +177,34 @@ class EverySignal(GRPO):
 class TimedTrainer(Trainer):
     """Our trainer as it is, with a clock."""
 
-    def attach(self, clock: Clock) -> None:
+    def attach(self, clock: Clock, variant: Variant) -> None:
         """Count into ``clock`` from now on."""
         self.clock = clock
         engine, learner = self.engine, self.learner
-        generate, packs, step = engine.generate, engine.packs, learner.step
+        generate, nodes, padded, step = engine.generate, engine._nodes, engine._padded, learner.step
 
-        def timed(*arguments: Any) -> Any:
-            return clock.sample(generate, *arguments)
+        def timed(*arguments: Any, **options: Any) -> Any:
+            return clock.sample(functools.partial(generate, **options), *arguments)
 
-        def counted(items: Any) -> Any:
-            result = packs(items)
-            clock.forward(sum(part.ids.numel() for part in result))
-            return result
+        def counted(tree: Any, start: int, stop: int, *more: Any) -> Any:
+            clock.forward(stop - start)
+            return nodes(tree, start, stop, *more)
+
+        def counted_rows(rows: Any) -> Any:
+            clock.forward(rows.ids.numel())
+            return padded(rows)
 
         def described(batch: Any, *arguments: Any) -> Any:
             clock.prompt_tokens.append(sum(len(s.prompt_ids) for s in batch.samples))
             clock.action_tokens.append(len(batch.targets))
             clock.teacher_tokens.append(sum(len(s.teacher_ids or []) for s in batch.samples))
             clock.taught.append(sum(s.teacher_ids is not None for s in batch.samples))
+            if variant.length and set(batch.lengths.tolist()) != {variant.length}:
+                raise RuntimeError(f"answers of {sorted(set(batch.lengths.tolist()))} tokens, not {variant.length}")
             return step(batch, *arguments)
 
-        engine.generate, engine.packs, learner.step = timed, counted, described  # type: ignore[method-assign]
+        engine.generate, engine._nodes, engine._padded = timed, counted, counted_rows  # type: ignore[method-assign]
+        learner.step = described  # type: ignore[method-assign]
 
     def _step(self, step: int) -> None:
         self.clock.start()
@@ -192,7 +225,7 @@ def ours(variant: Variant, size: Size, scratch: Path) -> tuple[Clock, Any]:
             "model": {"name": MODEL, "dtype": "float32", "device": "cpu", "layout": variant.layout},
             "sampling": {"max_tokens": size.max_tokens},
             "batch": {"tasks": size.tasks, "attempts": size.attempts},
-            "optim": {"lr": LR, "weight_decay": DECAY, "clip_norm": CLIP, "warmup_steps": 0},
+            "optim": {"lr": LR, "weight_decay": DECAY, "clip_norm": CLIP, "warmup_steps": 0, "epochs": variant.epochs},
             "eval": {"tasks": 0},
             "steps": size.steps,
             "run_dir": str(scratch),
@@ -203,7 +236,9 @@ def ours(variant: Variant, size: Size, scratch: Path) -> tuple[Clock, Any]:
         }
     )
     trainer, clock = TimedTrainer(config), Clock()
-    trainer.attach(clock)
+    trainer.attach(clock, variant)
+    if variant.length:
+        trainer.engine.stop_ids = set()
     _touch(trainer.engine.model)
     return clock, trainer.run
 
@@ -333,8 +368,8 @@ def _peak() -> int:
 
 def run(name: str, size: Size) -> dict[str, Any]:
     """One measured row: medians of the steps after the first."""
-    steps = size.long_steps if VARIANTS[name].long else size.steps
-    found = in_fresh_process("step_time.py", ["--child", name, json.dumps(asdict(replace(size, steps=steps)))])
+    size = VARIANTS[name].sized(size)
+    found = in_fresh_process("step_time.py", ["--child", name, json.dumps(asdict(size))])
     sequences = size.tasks * size.attempts
     if VARIANTS[name].method == "sdpo" and set(found["taught"]) != {sequences}:
         raise RuntimeError(f"{name}: {found['taught']} of {sequences} attempts have a teacher context")
@@ -357,7 +392,8 @@ def run(name: str, size: Size) -> dict[str, Any]:
 
 def check_same_prompts(rows: Sequence[dict[str, Any]]) -> None:
     """Every variant was shown prompts of the same lengths, step by step."""
-    for lengths in zip(*(row["prompt_tokens"] for row in rows), strict=False):
+    natural = [row["prompt_tokens"] for row in rows if not VARIANTS[row["variant"]].length]
+    for lengths in zip(*natural, strict=False):
         if len(set(lengths)) != 1:
             raise RuntimeError(f"prompts differ: {[(row['variant'], row['prompt_tokens']) for row in rows]}")
 

@@ -148,7 +148,7 @@ class World:
         return self.samples[i].view(stream) is not None
 
     def importance(self, t: int, logp_t: Tensor, clip: float = 2.0) -> tuple[float, float]:
-        """rho and w of token t (`agents.losses.terms.importance_weights`)."""
+        """rho and w of token t (`agents.losses.surrogate.importance_weights`)."""
         now = float(logp_t.detach())
         old = self.batch.old_logprobs
         start = now if old is None else float(old[t])

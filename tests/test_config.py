@@ -134,7 +134,7 @@ def test_every_setting_is_described():
         (["train", "grpo", "--env", "rfenvs/Nothing-v0", "--model", "TINY"], "rfenvs/Nothing-v0"),
         (["train", "grpo", "--model", "./nowhere"], "neither a directory"),
         (["train", "grpo", "--optim.rate", "1"], "optim.rate is not a setting"),
-        (["train", "grop"], "did you mean 'grpo'"),
+        (["train", "gripo"], "did you mean 'grpo'"),
         (["train", "missing.toml"], "no file 'missing.toml'"),
         (["train", "grpo", "--env.kwargs", "{level: 9}", "--model", "TINY"], "level"),
         (["train", "grpo", "--trackers", "[tensorbord]", "--model", "TINY"], "tensorboard"),

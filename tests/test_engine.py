@@ -106,3 +106,33 @@ def test_a_directory_without_a_model_is_explained(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(SetupError, match="could not be loaded"):
         HFEngine.load(resolve(str(tmp_path)))
+
+
+def test_a_growing_cache_holds_what_a_plain_one_does(engine):
+    from transformers import DynamicCache
+
+    from agents.engines.growing import GrowingLayer, give_room
+
+    generator = torch.Generator().manual_seed(0)
+    plain, growing = DynamicCache(), DynamicCache()
+
+    def new(rows: int, tokens: int):
+        return [torch.randn(rows, 2, tokens, 4, generator=generator) for _ in range(2)]
+
+    first = new(3, 5)
+    for cache in (plain, growing):
+        cache.update(*first, 0)
+    give_room(growing, 4)
+    copies = 0
+    for rows, chosen in ((6, [0, 0, 1, 1, 2, 2]), (4, [0, 2, 3, 5]), (4, None), (4, None), (1, [2]), (1, None)):
+        for cache in (plain, growing):
+            if chosen is not None:
+                cache.batch_select_indices(torch.tensor(chosen))
+        layer, tokens = growing.layers[0], new(rows, 2)
+        before = layer.keys.data_ptr()
+        for a, b in zip(plain.update(*tokens, 0), growing.update(*tokens, 0), strict=True):
+            assert torch.equal(a, b)
+        copies += layer.keys.data_ptr() != before
+        assert growing.get_seq_length() == plain.get_seq_length()
+    assert isinstance(growing.layers[0], GrowingLayer)
+    assert copies == 2  # 17 tokens, with room for 4 more each time

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from rfenvs.envs.judge_calibration import auroc, calibrate, main, read_labelled, scores
 from rfenvs.graders.judges import FaultyJudge, KeywordJudge
-from rfenvs.graders.rubric import Usage, read_rubric
+from rfenvs.graders.rubric import read_rubric
 from rfenvs.rows import DataError
+from rfenvs.servers import Usage
 
 BIGGEN = (
     Path(os.environ.get("RFENVS_TEST_DATA", Path(__file__).parents[1] / "../shared/data"))

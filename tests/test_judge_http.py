@@ -18,7 +18,8 @@ import pytest
 from rfenvs.graders.judge_http import HTTPJudge
 from rfenvs.graders.judge_prompt import judge_messages, reply_schema
 from rfenvs.graders.judging import Settings, judge
-from rfenvs.graders.rubric import JudgeError, Usage, parse_judgement, read_rubric
+from rfenvs.graders.rubric import JudgeError, parse_judgement, read_rubric
+from rfenvs.servers import Usage
 
 RUBRIC = read_rubric(
     [{"name": "a", "text": "It is short."}, {"name": "b", "text": "How good?", "choices": ["1", "2", "3"]}]

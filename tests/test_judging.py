@@ -24,8 +24,9 @@ from rfenvs.graders.judges import (
     question_hash,
 )
 from rfenvs.graders.judging import Settings, judge
-from rfenvs.graders.rubric import CANARY, JudgeError, Usage, read_rubric
+from rfenvs.graders.rubric import CANARY, JudgeError, read_rubric
 from rfenvs.rows import DataError
+from rfenvs.servers import Usage
 
 RUBRIC = read_rubric(
     [

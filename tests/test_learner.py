@@ -9,7 +9,7 @@ import torch
 from models import save_tiny
 
 from agents import recipes
-from agents.batch import Batch, Sample, View
+from agents.batch import MAIN, Batch, Sample, View
 from agents.engines.hf import HFEngine
 from agents.losses.divergence import divergence
 from agents.losses.fused import SparseTeacher
@@ -63,6 +63,13 @@ def gradient(engine: HFEngine, recipe, *, budget: int, layout: str = "tree", spl
     learner.optimizer.step = lambda: grads.extend(p.grad.clone() for p in learner.parameters)
     settings = recipe.teacher if hasattr(recipe, "teacher") else None
     batch = make_batch(Teacher(engine, settings) if settings else None)
+    for k, stream in enumerate(recipe.streams() if settings else ()):
+        if stream != MAIN:
+            for sample in batch.samples:
+                sample.show(stream, View([], [*HEADER, 100 + k, *sample.prompt_ids[6:]]))
+            items = [(s.view(stream).ids, s.action_ids) for s in batch.samples]
+            batch.teachers[stream] = Teacher(engine, settings).logits(items, 1.0)
+            batch.readings[stream] = read_teacher(batch, stream)
     result = learner.step(batch, recipe.terms(batch))
     return result, grads
 

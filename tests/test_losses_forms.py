@@ -171,6 +171,11 @@ def test_nothing_in_common_teaches_nothing(alpha: float, close: Any) -> None:
     tail = close == "tail"
     term = Distill(torch.ones(4), alpha, 1, tail=tail, support="intersection", renormalise="both" if tail else close)
     assert gradient_to_logits(P, Q, [term], torch.arange(4)).abs().max() == 0
+    head = Head(torch.eye(5, dtype=torch.float64))
+    loss, _ = fused_loss(
+        P.log(), head, torch.tensor([0]), [select(term, slice(1))], teacher=Teacher([(1.0, Q.log(), head)])
+    )
+    assert loss.item() == 0
 
 
 @settings(max_examples=60, deadline=None)

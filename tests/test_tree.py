@@ -178,3 +178,41 @@ def test_scores_do_not_depend_on_the_budget(budget):
     engine.budget = budget
     assert torch.allclose(_logprobs(engine, items), whole, atol=1e-5)
     assert torch.allclose(_logprobs(engine, items, read=True), whole, atol=1e-5)
+
+
+@given(SEQUENCES, st.integers(1, 6), st.integers(6, 40))
+def test_runs_cover_a_tree_and_end_where_a_branch_does(sequences, least, most):
+    (tree,) = trees(sequences)
+    runs = list(tree.runs(least, most))
+    assert [0, *(stop for _, stop in runs)] == [*(start for start, _ in runs), len(tree)]
+    for start, stop in runs:
+        assert stop - start <= most
+        if stop < len(tree) and stop - start < most:
+            assert tree.depths[stop] <= tree.depths[stop - 1]
+            assert stop - start >= least
+
+
+def test_short_branches_do_not_pay_for_each_other(engine, monkeypatch):
+    items = [([*range(5, 45)], [100 + k, *range(60, 90)]) for k in range(16)]
+    pairs: list[int] = []
+    visible = Tree.visible
+
+    def counted(tree, start, stop, past):
+        pairs.append((stop - start) * (len(past) + stop - start))
+        return visible(tree, start, stop, past)
+
+    monkeypatch.setattr(Tree, "visible", counted)
+    with torch.enable_grad():
+        (part,) = engine.packs(items)
+        states = engine.hidden(part)
+        states.square().sum().backward()
+    grads = [p.grad.clone() for p in engine.model.parameters()]
+    engine.model.zero_grad()
+    in_runs = sum(pairs)
+    assert in_runs < 0.5 * len(part) ** 2
+    with torch.enable_grad():
+        whole = engine._nodes(part, 0, len(part))[torch.cat(part.nodes)]
+        whole.square().sum().backward()
+    assert torch.allclose(states, whole, atol=1e-5)
+    for a, p in zip(grads, engine.model.parameters(), strict=True):
+        assert torch.allclose(a, p.grad, atol=1e-5 * float(p.grad.abs().max()))

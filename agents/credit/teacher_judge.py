@@ -102,12 +102,13 @@ class TeacherJudge:
         self, settings: JudgeSettings, samples: Sequence[Sample], groups: Sequence[Group], teacher: Teacher, chat: Chat
     ) -> list[Verdict]:
         """The verdict on each sample, in order."""
-        if teacher.settings.kind in ("live", "ema") or self._whose is None or self._whose() is not teacher:
+        moves = teacher.settings.kind in ("live", "ema", "periodic", "gated")
+        if moves or self._whose is None or self._whose() is not teacher:
             self._known.clear()
         self._whose = weakref.ref(teacher)
         brief = Chat(chat.tokenizer, {**chat.template, "enable_thinking": False})  # other templates ignore it
         verdicts: list[Verdict | None] = [None] * len(samples)
-        prompts: dict[str, list[int]] = {}
+        prompts: dict[str, tuple[list[int], list[Message]]] = {}
         keys = [""] * len(samples)
         for i, sample in enumerate(samples):
             messages, forged = question(settings, groups[sample.group].trajectories[sample.attempt], sample.turn)
@@ -119,11 +120,12 @@ class TeacherJudge:
                 verdicts[i] = failed_closed(f"the question of {len(ids)} tokens does not fit the context")
                 continue
             keys[i] = hashlib.sha256(messages[0]["content"].encode("utf-8", "surrogatepass")).hexdigest()
-            prompts.setdefault(keys[i], ids)
-        new = {key: ids for key, ids in prompts.items() if key not in self._known}
+            prompts.setdefault(keys[i], (ids, messages))
+        new = {key: asked for key, asked in prompts.items() if key not in self._known}
         self.asked += len(new)
         greedy = Sampling(temperature=0.0, max_tokens=settings.max_tokens)
-        said = teacher.generate(list(new.values()), greedy, seed=0) if new else []
+        ids_of, asked_of = [ids for ids, _ in new.values()], [messages for _, messages in new.values()]
+        said = teacher.generate(ids_of, greedy, 0, asked_of) if new else []
         fresh = {key: parse(chat.decode(c.ids), c.finish_reason) for key, c in zip(new, said, strict=True)}
         given = {**{key: self._known[key] for key in prompts if key in self._known}, **fresh}
         self._remember(fresh, settings.cache)

@@ -54,6 +54,19 @@ class Completion:
     """``"stop"`` or ``"length"``."""
 
 
+@dataclass
+class Answer:
+    """One answer in words."""
+
+    text: str
+    ids: list[int]
+    """As sampled, the stop token included; of a server that tells text alone: those of its text."""
+    logprobs: list[float]
+    """As in `Completion`; NaN where unknown."""
+    finish_reason: str
+    """``"stop"``, ``"length"``, ``"refusal"``; ``"failed"``: a server gave no answer."""
+
+
 Generate = Callable[[list[list[int]], Sampling, int], list[Completion]]
 """`Engine.generate`."""
 

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from agents.chat import Chat
 from agents.engines.base import Completion, Generate, Sampling
+from agents.engines.growing import give_room
 from agents.engines.limits import UNLIMITED, tree_limit
 from agents.engines.reuse import Memory, fingerprint, is_plain, joined, row_of
 from agents.engines.tree import Rows, Sequences, Tree, common_prefix
@@ -29,8 +30,8 @@ from agents.losses.fused import Head
 Scored = tuple[Sequence[int], Sequence[int]]
 """(prompt ids, action ids): the action's tokens are scored."""
 
-CPU_RUN = 512
-"""Nodes of one forward pass without gradients on a CPU."""
+CPU_RUN = 128
+"""Least nodes of a run on a CPU, where attention to what a mask hides costs as much as any, and short runs little."""
 
 
 class HFEngine:
@@ -156,8 +157,13 @@ class HFEngine:
         Gradients flow when enabled.
         """
         # transformers recomputes activations in training mode only, where it also gives up the cache.
-        self.model.train(self.recompute and torch.is_grad_enabled())
-        states = self._padded(part) if isinstance(part, Rows) else self._nodes(part, 0, len(part))
+        recompute = self.recompute and torch.is_grad_enabled()
+        self.model.train(recompute)
+        if recompute and isinstance(part, Tree):
+            states = self._nodes(part, 0, len(part))
+        else:
+            runs = [states for _, states in self._runs(part, len(part.ids))]
+            states = runs[0] if len(runs) == 1 else torch.cat(runs)
         self.model.eval()
         return states[torch.cat(part.nodes).to(self.device)]
 
@@ -176,7 +182,7 @@ class HFEngine:
             targets = torch.cat([torch.arange(offsets[i], offsets[i + 1]) for i in part.order])
             nodes, order = torch.cat(part.nodes).sort()
             targets = targets[order]
-            for start, states in self._runs(part):
+            for start, states in self._runs(part, self.budget):
                 low, high = torch.searchsorted(nodes, torch.tensor([start, start + len(states)])).tolist()
                 if not len(result):
                     result = states.new_empty(offsets[-1], states.shape[-1])
@@ -194,18 +200,19 @@ class HFEngine:
         starts = {i: len(prompt) - bool(action) for i, (prompt, action) in enumerate(items)}
         return Sequences(fitting, starts), Sequences(others, starts)
 
-    def _runs(self, part: Tree | Rows) -> Iterator[tuple[int, Tensor]]:
-        """(first node, states of the nodes from there on), at most ``budget`` nodes at a time."""
+    def _runs(self, part: Tree | Rows, most: int) -> Iterator[tuple[int, Tensor]]:
+        """(first node, states of the nodes from there on), at most ``most`` nodes at a time."""
         if isinstance(part, Rows):
             yield 0, self._padded(part)
             return
         from transformers import DynamicCache
 
-        # Nodes also pay for the nodes of their run that they do not see; a CPU is busy with short runs already.
-        size = min(self.budget, CPU_RUN) if self.device.type == "cpu" else self.budget
         cache, past = DynamicCache(), torch.zeros(0, dtype=torch.long)
-        for start in range(0, len(part), size):
-            stop = min(start + size, len(part))
+        least = CPU_RUN if self.device.type == "cpu" else most
+        for start, stop in part.runs(min(least, most), most):
+            if not start and stop == len(part):
+                yield 0, self._nodes(part, 0, stop)
+                break
             yield start, self._nodes(part, start, stop, past, cache)
             if stop == len(part):
                 break
@@ -324,13 +331,15 @@ class HFEngine:
         distinct: dict[tuple[int, ...], int] = {}
         rows = torch.tensor([distinct.setdefault(tuple(p), len(distinct)) for p in prompts], device=self.device)
         cache, mask, position, logits = self._prefill([list(p) for p in distinct], memory)
+        budgets = [min(sampling.max_tokens, self.context_length - len(p)) for p in prompts]
+        if plain := is_plain(cache):
+            give_room(cache, max(budgets))
         if len(distinct) < len(prompts):
             cache.batch_select_indices(rows)
             mask, position, logits = mask[rows], position[rows], logits[rows]
         done = [Completion([], [], "length") for _ in prompts]
         active = list(range(len(done)))
-        budgets = [min(sampling.max_tokens, self.context_length - len(p)) for p in prompts]
-        remembers = memory is not None and is_plain(cache)
+        remembers = memory is not None and plain
         for step in range(max(budgets)):
             ids, logprobs = _draw(logits, sampling, generator)
             running = []

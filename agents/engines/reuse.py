@@ -91,7 +91,10 @@ def is_plain(cache: Any) -> bool:
     """Whether a cache is the keys and values of every token and nothing else: no window, no recurrent state."""
     from transformers.cache_utils import DynamicLayer
 
-    return {type(layer) for layer in getattr(cache, "layers", [])} == {DynamicLayer}
+    from agents.engines.growing import GrowingLayer
+
+    kinds = {type(layer) for layer in getattr(cache, "layers", [])}
+    return bool(kinds) and kinds <= {DynamicLayer, GrowingLayer}
 
 
 def row_of(cache: Any, row: int, mask: Tensor) -> Layers:

@@ -12,7 +12,8 @@ would see alone.
 
 A tree may also be forwarded a run of nodes at a time. All that nodes from ``start`` on can see of the nodes before
 it is the path from the root to ``start``: that much is kept in the cache, the branches that were passed are not. So
-no node is forwarded twice, whatever the size of a run, and a mask has run x (path + run) entries.
+no node is forwarded twice, whatever the size of a run, and a mask has run x (path + run) entries. Runs that end where
+a branch ends save the attention of many short branches to each other, which a mask only hides.
 """
 
 from __future__ import annotations
@@ -45,6 +46,24 @@ class Tree:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def runs(self, least: int, most: int) -> Iterator[tuple[int, int]]:
+        """(first node, one past the last) of runs that cover the tree, of at most ``most`` nodes.
+
+        A run ends where a branch does, at the shallowest such place between ``least`` and twice as many nodes, or at
+        the first one after. Below a long path, which every run sees again, runs are at least half as long as the path.
+        """
+        depths = self.depths.numpy()
+        ends = np.flatnonzero(depths[1:] <= depths[:-1]) + 1
+        start = 0
+        while start < len(self):
+            size = max(least, int(depths[start]) // 2)
+            first, last, limit = np.searchsorted(ends, [start + size, start + 2 * size + 1, start + most + 1])
+            near = ends[first : max(last, first + 1)]
+            near = near[: max(0, limit - first)]
+            stop = int(near[depths[near].argmin()]) if len(near) else start + most
+            yield start, min(stop, len(self))
+            start = stop
 
     def visible(self, start: int, stop: int, past: Tensor) -> Tensor | None:
         """[stop - start, len(past) + stop - start] bool: which keys nodes ``start`` to ``stop`` attend to.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from torch import Tensor
@@ -17,12 +17,14 @@ from agents.advantages import group_advantages
 from agents.batch import MAIN, Batch, Sample, samples_of
 from agents.chat import Chat
 from agents.credit.intervention import Intervention
-from agents.losses.terms import Term
+from agents.engines.hf import HFEngine
+from agents.losses.terms import Distill, Term
 from agents.recipes.tools import StepTools
 from agents.rollout import Drive
+from agents.teachers.abilities import require
 from agents.teachers.contexts import Context, add_contexts
 from agents.teachers.hints import NOTES
-from agents.teachers.teacher import Teacher, TeacherSettings
+from agents.teachers.teacher import Teacher, TeacherSettings, make_teachers
 from agents.trajectory import Group
 
 if TYPE_CHECKING:
@@ -92,6 +94,13 @@ class Recipe(BaseModel):
     def terms(self, batch: Batch) -> list[Term]:
         """The loss of one optimiser batch."""
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """[samples] bool: what has no part in the loss, whatever is read, so that nothing of it need be; None: unknown.
+
+        Asked before the first of several optimiser steps, whose `Batch.old_logprobs` are NaN there.
+        """
+        return None
+
     def loss(self, batch: Batch) -> list[Term]:
         """What the learner minimises: `terms`, and what every recipe of a kind does to them."""
         return self.terms(batch)
@@ -106,6 +115,9 @@ class TaughtRecipe(Recipe):
         0.5, ge=0, le=1, description="divergence: 0 forward KL, 1 reverse KL, between: generalised JSD"
     )
     top_k: int = Field(100, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
+    support: Literal["student", "teacher"] = Field(
+        "student", description="with top_k: whose likeliest tokens; a server knows the teacher's alone"
+    )
     tail: bool = Field(True, description="with top_k: one bucket for the rest, instead of renormalising")
     is_clip: float = Field(2.0, gt=0, description="cap of the importance weights")
     intervention: Intervention | None = Field(
@@ -125,6 +137,60 @@ class TaughtRecipe(Recipe):
     def streams(self) -> dict[str, str]:
         """Which teacher, by its name, reads which view of a sample: one stream of numbers each."""
         return {MAIN: MAIN}
+
+    @model_validator(mode="after")
+    def _same_number(self) -> Self:
+        k = self.teacher.top_k
+        if self.teacher.kind == "server" and self.support == "teacher" and self.top_k not in (0, k):
+            raise ValueError(
+                f"recipe.top_k={self.top_k} with recipe.support='teacher': the server is asked for "
+                f"recipe.teacher.top_k={k} tokens; give both the same number"
+            )
+        return self
+
+    @property
+    def few(self) -> bool:
+        """Whether the divergence is over some of the teacher's tokens, and needs no other of its numbers."""
+        return self.support == "teacher" and (self.top_k > 0 or self.teacher.kind == "server")
+
+    def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
+        """The divergence of the settings, with these coefficients, [N]; ``changes``: of other fields of `Distill`."""
+        support = "teacher" if self.few else "student"
+        plain = {"alpha": self.alpha, "top_k": self.top_k or None, "tail": self.tail, "is_clip": self.is_clip}
+        return Distill(coefficients, **{**plain, "support": support, **changes})
+
+    def needs(self, name: str = MAIN) -> dict[str, str]:
+        """What a teacher must be able to do (`agents.teachers.abilities`), and the setting that asks for it."""
+        if name not in self.streams().values():
+            return {}
+        if self.few:
+            return {"top_k": "recipe.support='teacher'"}
+        return {"logits": f"recipe.top_k={self.top_k}{' of the student' if self.top_k else ''}"}
+
+    def make_teachers(self, engine: HFEngine) -> dict[str, Teacher]:
+        """`teachers`, made; what they can do is compared with `needs` before and after, for a server may disappoint.
+
+        Raises:
+            SetupError: A teacher cannot be had, or cannot do what is needed.
+        """
+        self.check_teachers()
+        made = make_teachers(engine, self.teachers())
+        self.check_teachers(made)
+        return made
+
+    def check_teachers(self, made: Mapping[str, Teacher] | None = None) -> None:
+        """Compare `needs` with what the teachers' settings promise, or with what they turned out to be able to do.
+
+        Raises:
+            SetupError: One of them cannot do what is needed.
+        """
+        judges = self.intervention is not None and self.intervention.judge.kind == "teacher"
+        for name, settings in self.teachers().items():
+            needs = self.needs(name)
+            if judges and name == MAIN:
+                needs = {"generate": "recipe.intervention.judge.kind='teacher'", **needs}
+            who = "recipe.teacher" if name == MAIN else f"recipe.teachers.{name}"
+            require(settings, needs, who, made[name].abilities if made else None)
 
     def teaching(self) -> bool:
         """Whether the teachers have a say in this step; where not, no context is made and none of them reads."""

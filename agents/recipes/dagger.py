@@ -63,10 +63,10 @@ class DAgger(Recipe):
                 f"recipe.beta_start={self.beta_start:g} is below recipe.beta_floor={self.beta_floor:g}, but the "
                 "expert's share only falls: lower the floor"
             )
-        if self.teacher is not None and self.teacher.kind != "external":
+        if self.teacher is not None and not self.teacher.another:
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe=dagger: the policy itself is no expert; give "
-                "an external model, or leave recipe.teacher out and let the environment's planner advise"
+                "an external model or a server, or leave recipe.teacher out and let the environment's planner advise"
             )
         if self.hinted and self.context.reveals and not self.context.allow_reference:
             raise ValueError(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
@@ -41,6 +42,10 @@ class GRPO(Recipe):
     def check_run(self, run: TrainConfig) -> None:
         """A group of one has no advantages."""
         require_attempts(run, f"recipe={self.name}")
+
+    def idle(self, batch: Batch) -> Tensor | None:
+        """Flat groups."""
+        return batch.advantages == 0
 
     def terms(self, batch: Batch) -> list[Term]:
         """The clipped surrogate over every token."""

@@ -70,7 +70,7 @@ class MADOPD(TaughtRecipe):
         """Every teacher reads."""
         return {name: name for name in self.teachers()}
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """Distributions and words."""
         return {"logits": "recipe=mad_opd", "generate": "recipe=mad_opd"}
 

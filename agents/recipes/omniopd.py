@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 
-from agents.batch import Batch, Sample, View
+from agents.batch import MAIN, Batch, Sample, View
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, Likelihood, Term
 from agents.recipes.base import TaughtRecipe
@@ -55,13 +55,13 @@ class OmniOPD(TaughtRecipe):
     beta: float = Field(0.1, ge=0, description="weight of the anchor to the first weights on all other tokens")
     centred: bool = Field(False, description="take the mean of pi over the step's chunks off; not published")
 
-    def needs(self) -> dict[str, str]:
-        """Words, from the middle of an answer."""
-        return {"generate_from_prefix": "recipe=omniopd"}
+    def needs(self, name: str = MAIN) -> dict[str, str]:
+        """Words, from the middle of an answer; of the anchor all of its distribution."""
+        return {"generate_from_prefix": "recipe=omniopd"} if name == MAIN else {"logits": "recipe.beta"}
 
     def teachers(self) -> dict[str, TeacherSettings]:
         """The one that writes, and the policy's first weights."""
-        return {"teacher": self.teacher, "anchor": TeacherSettings(kind="frozen")}
+        return {MAIN: self.teacher, "anchor": TeacherSettings(kind="frozen")}
 
     def streams(self) -> dict[str, str]:
         """Only the anchor reads."""

@@ -22,8 +22,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
+from torch import Tensor
 
-from agents.batch import Batch
+from agents.batch import MAIN, Batch
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, Term
 from agents.recipes.base import TaughtRecipe
@@ -54,8 +55,8 @@ class OPD(TaughtRecipe):
     @model_validator(mode="before")
     @classmethod
     def _plain_for_external(cls, given: Any) -> Any:
-        """An external teacher sees the student's prompt unless something else is asked for."""
-        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) == "external":
+        """Another model sees the student's prompt unless something else is asked for."""
+        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) in ("external", "server"):
             return {**given, "context": Context(sources=["none"])}
         return given
 
@@ -66,7 +67,9 @@ class OPD(TaughtRecipe):
                 f"recipe.form='sampled' estimates the whole reverse KL: it needs recipe.alpha=1 and recipe.top_k=0, "
                 f"not recipe.alpha={self.alpha} and recipe.top_k={self.top_k}"
             )
-        if self.teacher.kind != "external" and set(self.context.sources) == {"none"}:
+        if self.form == "sampled" and self.support == "teacher":
+            raise ValueError("recipe.form='sampled' sees the sampled token alone: leave out recipe.support='teacher'")
+        if not self.teacher.another and set(self.context.sources) == {"none"}:
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe.context.sources=['none']: a self-teacher that "
                 "sees what the student sees is the student; let it see more, or set recipe.teacher.kind=external"
@@ -76,9 +79,15 @@ class OPD(TaughtRecipe):
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on every token of every turn that the teacher scored, mean over tokens."""
         taught = batch.per_token(batch.taught).float()
-        return [
-            Distill(token_mean(taught), self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip),
-        ]
+        return [self.distill(token_mean(taught))]
+
+    def distill(self, coefficients: Tensor, **changes: Any) -> Distill:
+        """The divergence of the settings, by the estimator that ``form`` names."""
+        return super().distill(coefficients, **{"form": self.form, **changes})
+
+    def needs(self, name: str = MAIN) -> dict[str, str]:
+        """A teacher's word on the sampled token alone, where that is the estimator."""
+        return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs(name)
 
 
 def _kind(teacher: Any) -> Any:

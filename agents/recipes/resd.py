@@ -157,7 +157,7 @@ class RESD(TaughtRecipe):
 
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on the student's likeliest tokens, with clipped ratios."""
-        taught = batch.per_token(batch.taught)
+        taught, few = batch.per_token(batch.taught), self.top_k > 0
         weights = taught.float()
         if self.success_power or self.failure_power:
             share = float(batch.correct.float().mean())
@@ -168,7 +168,7 @@ class RESD(TaughtRecipe):
         return [
             Distill(
                 token_mean(taught.float(), weights), self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip,
-                renormalise="both" if self.tail else "none", ratio_clip=self.ratio_clip if self.top_k else None,
+                renormalise="none" if few and not self.tail else "both", ratio_clip=self.ratio_clip if few else None,
             )
         ]  # fmt: skip
 

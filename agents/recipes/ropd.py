@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PrivateAttr
 
 from agents.advantages import standardised
-from agents.batch import Batch, Sample, samples_of
+from agents.batch import MAIN, Batch, Sample, samples_of
 from agents.credit import rubrics
 from agents.errors import SetupError
 from agents.losses.terms import Term
@@ -69,7 +69,7 @@ class ROPD(TaughtRecipe):
 
     _known: dict[str, list[str]] | None = PrivateAttr(default=None)
 
-    def needs(self) -> dict[str, str]:
+    def needs(self, name: str = MAIN) -> dict[str, str]:
         """Text is enough."""
         return {"generate": "recipe=ropd"}
 

@@ -23,10 +23,11 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import sequence_mean
-from agents.losses.terms import Distill, Term
+from agents.losses.terms import Term
 from agents.recipes.base import TaughtRecipe
 from agents.teachers.contexts import Context
 from agents.teachers.teacher import TeacherSettings
@@ -45,6 +46,10 @@ class SDPO(TaughtRecipe):
         "turn", description="what weighs the same in the loss: every turn, or every episode"
     )
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """What has no context."""
+        return ~batch.taught
+
     def terms(self, batch: Batch) -> list[Term]:
         """The divergence on every token of every taught sample."""
         taught = batch.per_token(batch.taught).float()
@@ -55,7 +60,7 @@ class SDPO(TaughtRecipe):
             for k, turns in enumerate(batch.trajectories):
                 episode[turns] = k
             coefficients = sequence_mean(taught, batch.per_token(episode), len(batch.trajectories))
-        return [Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip)]
+        return [self.distill(coefficients)]
 
 
 class SDPORich(SDPO):

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
-from agents.losses.terms import Distill, PolicyGradient, Term
+from agents.losses.terms import PolicyGradient, Term
 from agents.recipes.base import TaughtRecipe, require_attempts
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ class Blend(TaughtRecipe):
         if self.policy_weight:
             require_attempts(run, f"recipe.policy_weight={self.policy_weight:g}", "recipe.policy_weight=0")
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """Flat groups without a context."""
+        return ~batch.taught & (batch.advantages == 0)
+
     def terms(self, batch: Batch) -> list[Term]:
         """Both signals; the student's logits are made once."""
         everything = torch.ones(len(batch.targets))
@@ -49,6 +54,6 @@ class Blend(TaughtRecipe):
         distil = self.distil_weight * token_mean(taught)
         advantages = batch.per_token(batch.advantages)
         return [
-            Distill(distil, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip),
+            self.distill(distil),
             PolicyGradient(policy, advantages, self.clip_low, self.clip_high, is_clip=self.is_clip),
         ]

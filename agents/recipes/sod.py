@@ -28,7 +28,7 @@ from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
-from agents.losses.terms import Distill, PolicyGradient, Term
+from agents.losses.terms import PolicyGradient, Term
 from agents.recipes.base import require_attempts
 from agents.recipes.opd import OPD
 
@@ -74,7 +74,7 @@ class SOD(OPD):
         policy = self.policy_weight * token_mean(torch.ones(len(batch.targets)))
         advantages = batch.per_token(batch.advantages)
         return [
-            Distill(distil, self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip),
+            self.distill(distil),
             PolicyGradient(policy, advantages, self.clip_low, self.clip_high, is_clip=self.is_clip),
         ]
 

@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from agents.batch import Batch
 from agents.losses.reduction import token_mean
-from agents.losses.terms import Distill, PolicyGradient, Term
+from agents.losses.terms import PolicyGradient, Term
 from agents.recipes.base import TaughtRecipe
 
 
@@ -34,6 +35,14 @@ class SRPO(TaughtRecipe):
     clip_high: float = Field(0.28, ge=0, description="upper clip of the ratio")
     dual_clip: float | None = Field(3.0, gt=1, description="floor of the surrogate for negative advantages")
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """Flat groups, but for failures with a context."""
+        return ~(batch.taught & ~batch.correct) & (batch.advantages == 0)
+
+    def passed_over(self, batch: Batch) -> Tensor | None:
+        """Successes: their signal is the advantage."""
+        return super().passed_over(batch) if self.intervention is not None else batch.taught & batch.correct
+
     def terms(self, batch: Batch) -> list[Term]:
         """Complementary masks, one denominator."""
         routed = batch.per_token(batch.taught & ~batch.correct)
@@ -47,6 +56,6 @@ class SRPO(TaughtRecipe):
         policy = token_mean((~routed).float(), denominator=n)
         advantages = batch.per_token(batch.advantages)
         return [
-            Distill(distil, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip),
+            self.distill(distil),
             PolicyGradient(policy, advantages, self.clip_low, self.clip_high, self.dual_clip, is_clip=self.is_clip),
         ]

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 
 from agents.batch import Batch
 from agents.losses.reduction import sequence_mean, token_mean
-from agents.losses.terms import Distill, Term
+from agents.losses.terms import Term
 from agents.recipes.opd import OPD
 from agents.rollout import Drive
 
@@ -80,4 +80,4 @@ class TCOD(OPD):
         taught = batch.per_token(batch.taught).float()
         by_turn = self.mean == "turn" or (self.mean == "auto" and self.direction == "front_to_back")
         coefficients = sequence_mean(taught, batch.sequence, len(batch)) if by_turn else token_mean(taught)
-        return [Distill(coefficients, self.alpha, self.top_k or None, self.tail, self.form, is_clip=self.is_clip)]
+        return [self.distill(coefficients)]

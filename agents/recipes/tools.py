@@ -100,7 +100,7 @@ class StepTools:
             }
         )
         prompts = [self.chat.encode(messages) for messages in conversations]
-        said = self._generate(prompts, sampling, who)
+        said = self._generate(prompts, sampling, who, conversations)
         return [
             Reply(ids, messages, completion, self.chat.decode(completion.ids))
             for ids, messages, completion in zip(prompts, conversations, said, strict=True)
@@ -110,7 +110,13 @@ class StepTools:
         """Continuations of token sequences, such as a prompt and the beginning of an answer."""
         return self._generate(list(prompts), self.sampling.model_copy(update={"max_tokens": max_tokens}), who)
 
-    def _generate(self, prompts: list[list[int]], sampling: Sampling, who: str) -> list[Completion]:
+    def _generate(
+        self,
+        prompts: list[list[int]],
+        sampling: Sampling,
+        who: str,
+        conversations: Sequence[list[Message]] | None = None,
+    ) -> list[Completion]:
         if not prompts:
             return []
         self._asked += 1
@@ -120,7 +126,8 @@ class StepTools:
         if who == "policy":
             said = self._sampler().generate(wanted, sampling, seed) if wanted else []
         elif who in self.teachers:
-            said = self.teachers[who].generate(wanted, sampling, seed) if wanted else []
+            asked = None if conversations is None else [conversations[i] for i in fits]
+            said = self.teachers[who].generate(wanted, sampling, seed, asked) if wanted else []
         else:
             raise SetupError(f"nobody called {who!r} can be asked; there are policy, {', '.join(self.teachers)}")
         result = [Completion([], [], "length")] * len(prompts)

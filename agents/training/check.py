@@ -134,7 +134,8 @@ def check_teacher(
 
     def answers(samples: Sequence[Sample]) -> list[rfenvs.Action]:
         prompts = [s.teacher_ids or [] for s in samples]
-        completions = teacher.generate(prompts, sampling, seed + 1) if prompts else []
+        asked = [s.teacher_messages or [] for s in samples]
+        completions = teacher.generate(prompts, sampling, seed + 1, asked) if prompts else []
         return [rfenvs.Action(engine.chat.decode(c.ids), finish_reason=c.finish_reason) for c in completions]
 
     if episodes:
@@ -150,15 +151,18 @@ def check_teacher(
         graded = environments.grade([indices[s.group] for s in taught], answers(taught))
         check.teacher_success = _mean([reward for reward in graded if reward is not None])
 
+    check.student_success_taught = _mean([s.reward for s in taught])
+    if "logprob" not in teacher.abilities:
+        return check
+    scores = teacher.score([(s.teacher_ids or [], s.action_ids) for s in taught], sampling.temperature)
+    taught = [s for i, s in enumerate(taught) if i not in set(scores.failed)]
     batch = Batch(taught)
-    logits = teacher.logits([(s.teacher_ids or [], s.action_ids) for s in taught], sampling.temperature)
     states, head = Teacher.live(engine).read(batch.items())
     _, stats = fused_loss(
-        states, head, batch.targets.to(states.device), [], teacher=logits, temperature=sampling.temperature
+        states, head, batch.targets.to(states.device), [], teacher=scores.logits, temperature=sampling.temperature
     )
     gap = torch.zeros(len(batch)).index_add_(0, batch.sequence, (stats.teacher_logp - stats.logp).float().cpu())
     good = torch.tensor([_good(s, groups) for s in taught])
-    check.student_success_taught = _mean([s.reward for s in taught])
     check.gap_good, check.gap_bad = _mean(gap[good].tolist()), _mean(gap[~good].tolist())
     check.student_entropy, check.teacher_entropy = float(stats.entropy.mean()), float(stats.teacher_entropy.mean())
     return check

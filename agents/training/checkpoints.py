@@ -77,10 +77,9 @@ def restore(checkpoint: Path, learner: Learner, teachers: Mapping[str, Teacher],
 
 
 def state_bytes(learner: Learner, teachers: Mapping[str, Teacher]) -> int:
-    """Size of a checkpoint: weights, two Adam moments, the teachers' shadows."""
+    """Size of a checkpoint: weights, two Adam moments, what the teachers save."""
     weights = sum(p.numel() * p.element_size() for p in learner.parameters)
-    shadow: int = sum(t.numel() * 4 for teacher in _distinct(teachers).values() for t in teacher.shadow.values())
-    return 3 * int(weights) + shadow
+    return 3 * int(weights) + sum(teacher.state_bytes for teacher in _distinct(teachers).values())
 
 
 def _distinct(teachers: Mapping[str, Teacher]) -> dict[str, Teacher]:

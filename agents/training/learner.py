@@ -7,6 +7,7 @@ global before packing, so the gradient does not depend on how samples are packed
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class OptimSettings(BaseModel):
     warmup_steps: int = Field(0, ge=0, description="steps of linear warm-up")
     clip_norm: float = Field(1.0, gt=0, description="gradient norm above which gradients are scaled down")
     steps_per_batch: int = Field(1, ge=1, description="optimiser steps a rollout batch is split into")
+    epochs: int = Field(1, ge=1, description="passes over a rollout batch; what the teacher read is kept for the next")
 
 
 @dataclass
@@ -112,11 +114,19 @@ class Learner:
         return StepResult(loss, norm, lr, stepped, collected.stats)
 
     @torch.no_grad()
-    def logprobs(self, batch: Batch) -> Tensor:
-        """[N] log-probabilities of the batch's actions under the current weights."""
-        hidden = self.engine.read(batch.items())
-        targets = batch.targets.to(hidden.device)
-        return token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
+    def logprobs(self, batch: Batch, idle: Tensor | None = None) -> Tensor:
+        """[N] log-probabilities of the batch's actions under the current weights; NaN where samples are ``idle``."""
+        busy = torch.ones(len(batch), dtype=torch.bool) if idle is None else ~idle
+        places = batch.per_token(busy).nonzero()[:, 0]
+        result = torch.full((len(batch.targets),), math.nan)
+        if len(places):
+            items = [item for item, read in zip(batch.items(), busy.tolist(), strict=True) if read]
+            hidden = self.engine.read(items)
+            targets = batch.targets[places].to(hidden.device)
+            found = token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
+            result = result.to(found.dtype)
+            result[places] = found
+        return result
 
     @torch.no_grad()
     def student(self, batch: Batch, measure: Distill) -> Student:

@@ -34,7 +34,8 @@ from agents.recipes.tools import StepTools
 from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_to_step
 from agents.report.trackers import make_trackers
 from agents.rollout import Environments, rollout, task_order
-from agents.teachers.teacher import Teacher, make_teachers
+from agents.teachers.abilities import require
+from agents.teachers.teacher import make_teacher
 from agents.training import checkpoints
 from agents.training.agreement import require_agreement
 from agents.training.alarms import alarms
@@ -81,10 +82,12 @@ class Trainer:
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
         self.sampler = load_sampler(config, self.engine, lambda: self.learner.steps)
         recipe = config.recipe
-        self.teachers = make_teachers(self.engine, recipe.teachers()) if isinstance(recipe, TaughtRecipe) else {}
+        self.teachers = recipe.make_teachers(self.engine) if isinstance(recipe, TaughtRecipe) else {}
         self.update = Update(recipe, self.engine, self.learner, self.teachers, config.sampling, config.record_tokens)
         settings = recipe.expert()
-        self.expert = Teacher(self.engine, settings, beside=self.teachers.get(MAIN)) if settings else None
+        if settings:
+            require(settings, {"generate_from_prefix": f"acting in rollouts (recipe={recipe.name})"})
+        self.expert = make_teacher(self.engine, settings, beside=self.teachers.get(MAIN)) if settings else None
         if config.save_every:
             checkpoints.require_space(
                 self.directory / "checkpoints", checkpoints.state_bytes(self.learner, self.teachers)
@@ -206,10 +209,12 @@ class Trainer:
         )
         done = self.update.learn(groups, tools)
         metrics = step_metrics(groups, done.samples, done.results) | tools.log | schedule(drive)
-        metrics["overlong_contexts"] = done.overlong
+        metrics["overlong_contexts"], metrics["teacher_failed"] = done.overlong, done.failed
         metrics["seconds"] = time.perf_counter() - wall
         metrics["cpu_seconds"] = time.process_time() - cpu
         recipe.observe(metrics)
+        for teacher in self.teachers.values():
+            teacher.observe(metrics)
         self._record(step, metrics, groups, done.results)
 
     def _record(
@@ -237,6 +242,10 @@ class Trainer:
             self.console.warn(
                 f"step {step}: {metrics['overlong_contexts']} turns are not taught: with the hint, their prompts "
                 "exceed the context of the model; recipe.context.max_tokens and max_observation shorten hints"
+            )
+        if metrics["teacher_failed"]:
+            self.console.warn(
+                f"step {step}: {metrics['teacher_failed']} turns are not taught: the teacher's server gave no scores"
             )
         if lost := sum(not math.isfinite(result.grad_norm) for _, result in results):
             self.console.warn(

@@ -21,8 +21,9 @@ from rfenvs.envs.judge_data import JudgeTask, read
 from rfenvs.graders.judge_http import HTTPJudge
 from rfenvs.graders.judges import JudgeClient
 from rfenvs.graders.judging import DEFAULT, Settings, judge
-from rfenvs.graders.rubric import NO_USAGE, JudgeError, Usage
+from rfenvs.graders.rubric import JudgeError
 from rfenvs.rows import DataError
+from rfenvs.servers import NO_USAGE, Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 from rfenvs.graders.judge_prompt import answer_in
-from rfenvs.graders.rubric import CANARY, EXAMPLE, KEY, ONE_CALL, Criterion, JudgeError, Usage
+from rfenvs.graders.rubric import CANARY, EXAMPLE, KEY, ONE_CALL, Criterion, JudgeError
 from rfenvs.rows import DataError
+from rfenvs.servers import Usage
 from rfenvs.tasks import Message
 
 

@@ -21,15 +21,14 @@ from rfenvs.graders.judge_prompt import judge_messages, reply_schema
 from rfenvs.graders.judges import JudgeClient, JudgeReply
 from rfenvs.graders.rubric import (
     CANARY,
-    NO_USAGE,
     Criterion,
     JudgeError,
     Judgement,
     Rubric,
-    Usage,
     Verdict,
     parse_judgement,
 )
+from rfenvs.servers import NO_USAGE, Usage
 
 _SEED_STEP = 7919
 """Between the seeds of two attempts at one opinion; larger than any number of samples."""

@@ -11,12 +11,12 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rfenvs.feedback import clip
+from rfenvs.servers import NO_USAGE, Usage
 
 REASON_LIMIT = 300
 """Longest reason of a verdict, in code points; a longer one is cut in the middle."""
@@ -32,25 +32,6 @@ EXAMPLE = {
 _OBJECT = re.compile(r'\{\s*"')
 _FROZEN = ConfigDict(frozen=True, extra="forbid")
 
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What judging cost."""
-
-    calls: int = 0
-    """Requests that were answered."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.calls + other.calls,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-        )
-
-
-NO_USAGE = Usage()
 ONE_CALL = Usage(calls=1)
 
 

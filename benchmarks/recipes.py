@@ -1,0 +1,251 @@
+"""Every recipe on the environment of the main job, with the same budget: success on held-out tasks as training goes on.
+
+    python benchmarks/recipes.py warm        # two small models from nothing: a policy, and a teacher that knows more
+    python benchmarks/recipes.py tune        # two learning rates for each recipe, on the dev split, one seed
+    python benchmarks/recipes.py report      # the better one, 5 other seeds, on the test split
+    python benchmarks/recipes.py pretrained  # the packaged pretrained model of 135M parameters, one seed
+    python benchmarks/recipes.py write       # docs/recipes.md from what there is
+
+The policy of the first three is made on the spot (a tokenizer of 512 entries and 0.4M weights that imitated calls, many
+of them wrong), so that five seeds of every recipe cost minutes; what it says about large models is nothing. Recipes
+keep their published settings, but for what would not fit: the learning rate, the batch, lengths, and what the teacher
+sees, which is the answer that the environment's feedback states wherever the method wants privileged information, and
+the stronger model where it wants an external one. So they do not have the same information: `knows` says who had what.
+Runs go to runs/recipes and are skipped when started again; results to docs/benchmarks/recipes.json, docs/recipes.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import random
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import gymnasium
+import learning
+import torch
+
+import rfenvs  # noqa: F401  registers the ids
+from agents import recipes
+from agents.config import merged
+from agents.small import build_small, imitate
+from agents.teachers.hints import Hint
+from agents.teachers.wording import reworded
+from agents.trajectory import Message
+
+RUNS = learning.RUNS.with_name("recipes")
+POLICY, TEACHER = RUNS / "policy", RUNS / "teacher"
+RESULTS = learning.DOCS / "recipes.json"
+PAGE = Path("docs/recipes.md")
+RATES = (3e-4, 1e-3)
+STEPS, SEEDS = 12, (0, 1, 2, 3, 4)
+ENV: dict[str, Any] = {"level": 1, "feedback": "expected"}
+
+COMMON: dict[str, Any] = {
+    "env": {"id": "rfenvs/ToolCall-v0", "kwargs": ENV},
+    "model": {"name": str(POLICY), "template": {}},
+    "sampling": {"temperature": 1.0, "max_tokens": 24},
+    "batch": {"tasks": 8, "attempts": 8},
+    "optim": {"betas": [0.9, 0.99], "weight_decay": 0.0, "warmup_steps": 2, "steps_per_batch": 1, "clip_norm": 1.0},
+    "eval": {"tasks": 64, "attempts": 2, "temperature": 1.0, "top_p": 1.0},
+    "steps": STEPS,
+    "save_every": 0,
+    "save_final": False,
+    "check_teacher": 0,
+    "record_tokens": 0,
+    "threads": 1,
+}
+PRETRAINED: dict[str, Any] = {
+    "model": {"name": "smollm2-135m"},
+    "sampling": {"max_tokens": 16},
+    "optim": {"lr": 4e-5},
+    "eval": {"tasks": 32, "attempts": 2, "split": "test", "every": 4},
+    "steps": 8,
+    "seed": 0,
+}
+ANSWER = {"sources": ["sibling", "expected"], "wording": "turn", "allow_reference": True}
+"""What a self-teacher sees: another attempt's success, else the expected answer, as an earlier turn."""
+EXTERNAL = {"kind": "external", "model": str(TEACHER)}
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "sdpo": {"context": ANSWER},
+    "sdpo_rich": {"context": ANSWER},
+    "sdpo_grpo": {"context": ANSWER},
+    "srpo": {"context": ANSWER},
+    "opd": {"teacher": EXTERNAL},
+    "sage_opd": {"teacher": EXTERNAL, "intervention": {"judge": {"kind": "rule"}}},
+    "sod": {"teacher": EXTERNAL},
+    "tcod": {"teacher": EXTERNAL},
+}
+"""What differs from the published settings, by recipe."""
+LEFT_OUT = {
+    "dagger": "the environment has no planner that acts",
+    "gigpo": "the environment tells no states: one turn",
+}
+
+
+def dialogues(n: int, noise: float, seed: int, hinted: float = 0.3) -> Iterator[list[Message]]:
+    """Questions with an answer, which is another task's in ``noise`` of them; some with the right one shown before."""
+    env = gymnasium.make("rfenvs/ToolCall-v0", **ENV).unwrapped
+    rng, last = random.Random(seed), "weather()"
+    for k in range(n):
+        task = env.get_task(1_000_000 + k)  # training draws from a billion
+        gold = env.gold_actions(task)[0]
+        _, info = env.reset(options={"task_index": 1_000_000 + k})
+        shown = rng.random() < hinted
+        messages = reworded("turn", info["messages"], Hint(answer=gold)) if shown else info["messages"]
+        answer = last if rng.random() < noise and not shown else gold
+        last = gold
+        yield [*messages, {"role": "assistant", "content": answer}]
+
+
+def warm() -> None:
+    """Build policy and teacher."""
+    torch.set_num_threads(1)
+    if not (POLICY / "config.json").is_file():
+        made = list(dialogues(4000, noise=0.6, seed=0))
+        texts = (m["content"] for d in made[:800] for m in d)
+        draft = build_small(POLICY.with_name("draft"), texts, vocabulary=512, width=96, layers=3, context=512)
+        print(f"policy: {imitate(draft, made, steps=700, rows=8):.3f} nats a token")
+        draft.rename(POLICY)
+    if not (TEACHER / "config.json").is_file():
+        made = list(dialogues(6000, noise=0.05, seed=1, hinted=0.2))
+        draft = Path(shutil.copytree(POLICY, POLICY.with_name("draft"), dirs_exist_ok=True))
+        print(f"teacher: {imitate(draft, made, steps=900, rows=8, lr=3e-3):.3f} nats a token")
+        draft.rename(TEACHER)
+
+
+def settings(name: str, rate: float, seed: int, split: str, every: int) -> dict[str, Any]:
+    """One run of a recipe."""
+    recipe = {"name": name, **SETTINGS.get(name, {})}
+    above = {"recipe": recipe, "seed": seed, "optim": {"lr": rate}, "eval": {"split": split, "every": every}}
+    return merged(COMMON, above)
+
+
+def names(only: str = "") -> list[str]:
+    """Recipes that can run here."""
+    return [n for n in recipes.names() if n not in LEFT_OUT and (not only or n in only.split(","))]
+
+
+def load() -> dict[str, Any]:
+    """Results so far."""
+    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+
+
+def store(key: str, value: dict[str, Any]) -> None:
+    """Add to the results, recipe by recipe."""
+    known = load()
+    RESULTS.write_text(json.dumps({**known, key: {**known.get(key, {}), **value}}, indent=1))
+
+
+def run_all(jobs: list[tuple[str, dict[str, Any]]], workers: int) -> dict[str, Any]:
+    """Curves by the name of the run; a run that fails is reported and left out."""
+    return learning.run_all([(f"../recipes/{name}", s) for name, s in jobs], workers)
+
+
+def tune(workers: int, only: str = "") -> None:
+    """Both rates of every recipe on the dev split."""
+    known = load().get("tune", {})
+    todo = [n for n in names(only) if n not in known]
+    for name in todo:
+        jobs = [(f"tune/{name}-{rate:g}", settings(name, rate, 100, "dev", STEPS // 2)) for rate in RATES]
+        results = list(run_all(jobs, workers).values())
+        scores = {f"{rate:g}": learning.area(result) for rate, result in zip(RATES, results, strict=True)}
+        store("tune", {name: scores})
+        print(name, {rate: round(value, 3) for rate, value in scores.items()}, flush=True)
+
+
+def tuned(name: str) -> float:
+    """The rate with the higher mean success on the dev split."""
+    row = load()["tune"][name]
+    return float(max(row, key=row.__getitem__))
+
+
+def report(workers: int, only: str = "") -> None:
+    """Five seeds of every recipe."""
+    known = load().get("report", {})
+    for name in names(only):
+        if name in known:
+            continue
+        started = time.perf_counter()
+        jobs = [(f"report/{name}-s{s}", settings(name, tuned(name), s, "test", STEPS // 3)) for s in SEEDS]
+        store("report", {name: list(run_all(jobs, workers).values())})
+        last = [r["points"][-1]["sampled"] for r in load()["report"][name]]
+        print(f"{name}: {mean(last):.3f} after {STEPS} steps, {time.perf_counter() - started:.0f} s", flush=True)
+
+
+def pretrained(workers: int, only: str = "") -> None:
+    """One seed of every recipe with the pretrained model; external teachers are the model itself, shown the answer."""
+    known = load().get("pretrained", {})
+    todo = [n for n in names(only) if n not in known]
+    for k in range(0, len(todo), workers):
+        jobs = []
+        for name in todo[k : k + workers]:
+            recipe = {"name": name, **SETTINGS.get(name, {})}
+            if recipe.get("teacher") == EXTERNAL:
+                recipe |= {"teacher": {"kind": "frozen"}, "context": ANSWER}
+            jobs.append((f"pretrained/{name}", merged(merged(COMMON, PRETRAINED), {"recipe": recipe})))
+        store("pretrained", dict(zip(todo[k : k + workers], run_all(jobs, workers).values(), strict=True)))
+
+
+def write() -> None:
+    """The page, from results and the recipes' own docstrings."""
+    data = load()
+    rows = []
+    for name in recipes.names():
+        doc = importlib.import_module(recipes.get(name).__module__).__doc__ or ""
+        status = next((line for line in doc.splitlines() if line.startswith("Status:")), "")
+        status = status.removeprefix("Status:").strip().split(".")[0].split(",")[0].split(":")[0]
+        cells = [f"[`{name}`](recipes/{_page(name)}.md)", status or "full"]
+        runs = data.get("report", {}).get(name)
+        for step in (STEPS // 3, 2 * STEPS // 3, STEPS):
+            cells.append(_interval(runs, step, "sampled") if runs else "")
+        cells.append(_interval(runs, STEPS, "greedy") if runs else "")
+        cells.append(f"{mean(r['points'][-1]['cpu_seconds'] for r in runs):.0f}" if runs else "")
+        one = data.get("pretrained", {}).get(name)
+        cells.append(" / ".join(f"{p['sampled']:.2f}" for p in one["points"][1:]) if one else "")
+        if name in LEFT_OUT:
+            cells[2:] = [LEFT_OUT[name], *[""] * (len(cells) - 3)]
+        rows.append("| " + " | ".join(cells) + " |")
+    page = PAGE.read_text()
+    table = "\n".join(rows)
+    head, _, rest = page.partition("<!-- curves -->\n")
+    lines = rest.partition("<!-- end -->")
+    header = "\n".join(lines[0].splitlines()[:2])
+    PAGE.write_text(f"{head}<!-- curves -->\n{header}\n{table}\n<!-- end -->{lines[2]}")
+
+
+def _page(name: str) -> str:
+    return {"sdpo_rich": "sdpo"}.get(name, name)
+
+
+def _interval(runs: list[dict[str, Any]], step: int, kind: str) -> str:
+    values = [p[kind] for r in runs for p in r["points"] if p["step"] == step]
+    if not values:
+        return ""
+    m, half = learning.interval(values)
+    return f"{m:.2f} ± {half:.2f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("phase", choices=["warm", "tune", "report", "pretrained", "write", "all"])
+    parser.add_argument("--workers", type=int, default=2, help="runs at once, one thread each")
+    parser.add_argument("--only", default="", help="recipes, separated by commas")
+    known = parser.parse_args()
+    phases = ["warm", "tune", "report", "pretrained", "write"] if known.phase == "all" else [known.phase]
+    for phase in phases:
+        if phase in ("warm", "write"):
+            globals()[phase]()
+        else:
+            globals()[phase](known.workers, known.only)
+
+
+if __name__ == "__main__":
+    main()
