@@ -1,5 +1,5 @@
-"""The command line: ``rfenvs list | play | validate | data | eval | regrade | check-teacher | train | report |
-doctor``.
+"""The command line: ``rfenvs list | play | validate | data | eval | regrade | check-teacher | train | discover |
+report | doctor``.
 
 Commands that need torch import it when they run; the others work with the core install.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents import discover_command
 from agents.errors import SetupError
 from rfenvs import data_command
 from rfenvs.dataset_spec import DataUnavailable
@@ -66,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def add(name: str, function: Command, help: str, *, settings: bool = False) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=help, description=help, add_help=not settings)
+        made = commands.add_parser(name, help=help, description=help, add_help=not settings, allow_abbrev=not settings)
         made.set_defaults(command=function, takes_settings=settings)
         return made
 
@@ -91,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
         ("train", _train, "train a model with a recipe; interrupted, the same command continues"),
         ("check-teacher", _check, "compare student and teacher on the same tasks, before training"),
         ("eval", _eval, "measure a policy's success on an environment, and keep its attempts"),
+        ("discover", _discover, "learn at test time: attempts and updates on one hard task, until it is solved"),
     ):
         made = add(name, function, help, settings=True)
         made.add_argument("--fresh", action="store_true", help="delete what an earlier run left in run_dir")
@@ -99,6 +101,8 @@ def _parser() -> argparse.ArgumentParser:
         made.add_argument("-h", "--help", action="store_true", dest="teach", help="every setting")
         if name == "eval":
             _eval_arguments(made)
+        if name == "discover":
+            discover_command.add_arguments(made, _kwargs)
 
     regrade = add("regrade", _regrade, "grade stored attempts again, without a model")
     regrade.add_argument("traces", type=Path, help="trajectories.jsonl, or the directory that holds it")
@@ -238,6 +242,11 @@ def _data(known: argparse.Namespace, rest: list[str]) -> int:
 def _report(known: argparse.Namespace, rest: list[str]) -> int:
     from agents.report import write_report
 
+    if (known.run / "runs.jsonl").is_file() or (known.run / "attempts.jsonl").is_file():
+        from agents.report.discovery import write_discovery_report
+
+        print(write_discovery_report(known.run, known.output))
+        return 0
     if not (known.run / "metrics.jsonl").is_file():
         raise SetupError(f"{known.run} is not a run directory: it has no metrics.jsonl")
     print(write_report(known.run, known.output))
@@ -304,6 +313,10 @@ def _train(known: argparse.Namespace, rest: list[str]) -> int:
     run = Trainer(config).run()
     write_report(run.directory)
     return 0
+
+
+def _discover(known: argparse.Namespace, rest: list[str]) -> int:
+    return discover_command.run(known, rest)
 
 
 def _check(known: argparse.Namespace, rest: list[str]) -> int:

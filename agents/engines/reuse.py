@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.engines.tree import common_prefix
+
 Layers = list[tuple[Tensor, Tensor]]
 """Keys and values [heads, tokens, size] of one row, layer by layer."""
 
@@ -72,6 +74,30 @@ class Memory:
     def _forget(self, key: bytes) -> None:
         if self._rows.pop(key, None) is not None:
             self.tokens -= len(key) // _WIDTH
+
+
+class Beginnings(Memory):
+    """A memory for prompts that begin alike and end differently: also the beginning of a row is taken."""
+
+    def take(self, prompts: Sequence[Sequence[int]], least: int) -> list[tuple[int, Layers]]:
+        """For each prompt the most that it shares with a row, without its own last token, and how much; or (0, []).
+
+        Rows of which something is taken are remembered no longer. At most ``least`` tokens are left.
+        """
+        rows = [(list(memoryview(key).cast("q")), layers) for key, layers in self._rows.items()]
+        found: list[tuple[int, Layers]] = []
+        used = set()
+        for prompt in prompts:
+            shared = [min(common_prefix(prompt, ids), len(prompt) - 1) for ids, _ in rows]
+            n, best = max(((n, k) for k, n in enumerate(shared)), default=(0, 0))
+            if n <= least:
+                found.append((0, []))
+                continue
+            used.add(best)
+            found.append((n, [(keys[:, :n], values[:, :n]) for keys, values in rows[best][1]]))
+        for k in used:
+            self._forget(_key(rows[k][0]))
+        return found
 
 
 _WIDTH = array("q").itemsize

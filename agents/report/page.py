@@ -30,7 +30,7 @@ from agents.report.curves import (
 from agents.report.metrics import METRICS_FILE, TRAJECTORIES_FILE, jsonable, read_jsonl
 
 SCRIPTS = ("dom.js", "chart.js", "overview.js", "tokens.js", "attempt.js", "browser.js", "main.js")
-STYLES = ("page.css", "attempts.css")
+STYLES = ("page.css", "attempts.css", "discovery.css")
 
 
 def write_report(run_dir: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> Path:
@@ -50,8 +50,8 @@ def write_report(run_dir: str | os.PathLike[str], output: str | os.PathLike[str]
 
 def page_data(root: Path) -> dict[str, Any]:
     """Everything the page shows, as strict JSON."""
-    config = _read_json(root / "config.json") or {}
-    summary = _read_json(root / "summary.json")
+    config = read_json(root / "config.json") or {}
+    summary = read_json(root / "summary.json")
     rows = read_jsonl(root / METRICS_FILE)
     teacher = latest(rows, "teacher")
     data = {
@@ -73,9 +73,12 @@ def page_data(root: Path) -> dict[str, Any]:
     return dict(jsonable(data))
 
 
-def render(data: dict[str, Any]) -> str:
-    """The page as one string of HTML; `page_data` describes ``data``."""
-    script = '(() => {\n"use strict";\n' + _resources(SCRIPTS) + "})();\n"
+def render(data: dict[str, Any], template: str = "template.html", scripts: Sequence[str] = SCRIPTS) -> str:
+    """The page as one string of HTML; `page_data` describes ``data``.
+
+    Another ``template`` and other ``scripts``, files of this package, make another page of it.
+    """
+    script = '(() => {\n"use strict";\n' + _resources(scripts) + "})();\n"
     style = _resources(STYLES)
     policy = (
         f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:; "
@@ -89,8 +92,8 @@ def render(data: dict[str, Any]) -> str:
         "data": script_safe_json(data),
         "script": script,
     }
-    template = (files("agents.report") / "template.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    frame = (files("agents.report") / template).read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], frame)
 
 
 def script_safe_json(value: Any) -> str:
@@ -111,7 +114,8 @@ def _digest(source: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A file's JSON object; None where there is no file."""
     if not path.exists():
         return None
     try:
