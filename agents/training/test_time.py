@@ -48,6 +48,9 @@ from agents.training.metrics import step_metrics
 from agents.training.trainer import differences, load_engine, load_sampler
 from agents.trajectory import Group, Message
 
+SIDE_BY_SIDE = 32
+"""Conversations of ``multi_turn`` that share forward passes."""
+
 
 @dataclass
 class Progress:
@@ -98,7 +101,7 @@ class Discovery:
     def run(self) -> dict[str, Any]:
         """Work through all runs, and return the summary; what was finished before is not repeated."""
         self._claim()
-        size = self.config.batch.attempts if self.settings.method == "multi_turn" else 1
+        size = SIDE_BY_SIDE if self.settings.method == "multi_turn" else 1
         units = [range(k, min(k + size, len(self.runs))) for k in range(0, len(self.runs), size)]
         finished = self.log.finished()
         todo = [unit for unit in units if not finished.issuperset(unit)]
