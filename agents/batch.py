@@ -37,7 +37,7 @@ class Sample:
     prompt_ids: list[int]
     action_ids: list[int]
     logprobs: list[float] | None
-    """Sampler's log-probabilities; None where the action was not sampled by the policy."""
+    """Sampler's log-probabilities; None where the action was not sampled by the policy from ``prompt_ids``."""
     messages: list[Message]
     text: str
     reward: float
@@ -61,6 +61,32 @@ class Sample:
     """What the teachers of further streams see, by stream."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What a recipe found out while it made the sequence and needs for its loss terms: spans, weights, partners."""
+    behaviour: list[float] | None = None
+    """Log-probabilities under whoever wrote the action, where that was not the policy seeing ``prompt_ids``: the policy
+    under another prompt, at an earlier age, or another model. None: the policy (``logprobs``), or nobody knows."""
+
+    def __post_init__(self) -> None:
+        self.check()
+
+    def check(self) -> None:
+        """One account of where each token comes from: a ratio to a distribution that did not make it means nothing.
+
+        ``logprobs`` are those of the policy under the very prompt that is trained on. A sequence trained under another
+        prompt, or made by somebody else, has ``behaviour``, or neither: then its ratio starts at 1.
+
+        Raises:
+            ValueError: both are there, or one has another length than the action.
+        """
+        if self.logprobs is not None and self.behaviour is not None:
+            raise ValueError(
+                f"a sequence of source {self.source!r} has logprobs and behaviour: it was sampled from its own prompt, "
+                "or elsewhere, not both"
+            )
+        for name, values in (("logprobs", self.logprobs), ("behaviour", self.behaviour)):
+            if values is not None and len(values) != len(self.action_ids):
+                raise ValueError(
+                    f"a sequence of source {self.source!r} has {len(values)} {name} for {len(self.action_ids)} tokens"
+                )
 
     def view(self, stream: str) -> View | None:
         """What the teacher of a stream sees; None: it does not score this sample."""
@@ -165,6 +191,8 @@ class Batch:
     """Numbers that a recipe wants in the metrics of the step."""
 
     def __post_init__(self) -> None:
+        for sample in self.samples:
+            sample.check()
         lengths = torch.tensor([len(s.action_ids) for s in self.samples], dtype=torch.long)
         self.lengths = lengths
         self.sequence = torch.repeat_interleave(torch.arange(len(self.samples)), lengths)
@@ -258,11 +286,17 @@ class Batch:
         return torch.tensor([s.reward for s in self.samples], dtype=torch.float32)
 
     @property
-    def sampler_logprobs(self) -> Tensor | None:
-        """[N] as sampled, NaN where the policy did not sample the sequence; None where it sampled none."""
-        if all(s.logprobs is None for s in self.samples):
-            return None
+    def sampler_logprobs(self) -> Tensor:
+        """[N] as sampled, NaN where the policy did not sample the sequence from its prompt."""
         values = [x for s in self.samples for x in (s.logprobs or [math.nan] * len(s.action_ids))]
+        return torch.tensor(values, dtype=torch.float32)
+
+    @property
+    def behaviour(self) -> Tensor | None:
+        """[N] `Sample.behaviour`, NaN elsewhere: for `PolicyGradient.behaviour`; None where no sample has any."""
+        if all(s.behaviour is None for s in self.samples):
+            return None
+        values = [x for s in self.samples for x in (s.behaviour or [math.nan] * len(s.action_ids))]
         return torch.tensor(values, dtype=torch.float32)
 
     def per_token(self, values: Tensor) -> Tensor:

@@ -26,6 +26,10 @@ _log = logging.getLogger(__name__)
 Expert = Callable[[list[list[int]], int], list[Completion]]
 """From prompts and a seed to one completion of each, by another model than the policy."""
 
+Opening = Callable[[list[Message], dict[str, Any], int], list[Message]]
+"""From an environment's first messages, ``info["task"]`` and the number of the attempt in its group to the messages
+that the policy sees first."""
+
 
 class Environments:
     """A pool of equal environments, one for each episode that runs at once.
@@ -156,6 +160,8 @@ class Drive:
     """Have the expert name its action at every turn (`Turn.advice`)."""
     expert: Expert | None = None
     """Answers prompts in the environment's planner's stead."""
+    opening: Opening | None = None
+    """Rewrites how a conversation begins (an evolved instruction, a plan in front); the environment does not know."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.expert_share <= 1:
@@ -230,7 +236,16 @@ def rollout(
     envs = environments.take(len(tasks) * attempts)
     wanted = [task for task in tasks for _ in range(attempts)]
     started = environments.map(environments.start, envs, wanted)
+    tasks_told = [
+        dict(info.get("task") or {"id": str(task), "index": task})
+        for task, (_, info) in zip(wanted, started, strict=True)
+    ]
     openings = [_messages(observation, info) for observation, info in started]
+    if drive.opening is not None:
+        openings = [
+            drive.opening(opening, told, number % attempts)
+            for number, (opening, told) in enumerate(zip(openings, tasks_told, strict=True))
+        ]
     one_turn = 1 in (environments.max_turns, settings.turns)
     thinking = resolve(settings, chat, openings, one_turn)
     episodes = [
@@ -238,10 +253,10 @@ def rollout(
             number,
             env,
             History(chat, opening, thinking, settings.history),
-            dict(info.get("task") or {"id": str(task), "index": task}),
+            told,
             _state(info),
         )
-        for number, (env, task, opening, (_, info)) in enumerate(zip(envs, wanted, openings, started, strict=True))
+        for number, (env, told, opening, (_, info)) in enumerate(zip(envs, tasks_told, openings, started, strict=True))
     ]
     _require_expert(drive, environments, episodes)
     if drive.last_turns is not None:

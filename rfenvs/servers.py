@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import atexit
 import email.utils
-import json
 import math
 import os
 import threading
@@ -17,61 +16,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rfenvs.feedback import clip
+from rfenvs.server_answers import NO_USAGE, Said, ServerError, Usage, read_chat
 
 if TYPE_CHECKING:
     import httpx
+
+__all__ = ["NO_USAGE", "ModelServer", "Said", "ServerError", "Shared", "Usage"]
 
 T = TypeVar("T")
 
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 520, 522, 524, 529})
 _LONGEST_WAIT_S = 60.0
 _QUOTED = 300
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What answers cost."""
-
-    calls: int = 0
-    """Requests that were answered."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.calls + other.calls,
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-        )
-
-
-NO_USAGE = Usage()
-
-
-class ServerError(RuntimeError):
-    """A server gave no answer of use.
-
-    Args:
-        code: What went wrong, a word for machines: `timeout`, `rate_limited`, `server`, `connection`, `http`,
-            `too_long`, `malformed`.
-        message: The same in words.
-        retryable: Whether asking again could help.
-        usage: What the failed attempt cost.
-        status: The HTTP status; 0 where there was none, or where the answer was 200 and could not be read.
-    """
-
-    def __init__(self, code: str, message: str, *, retryable: bool, usage: Usage = NO_USAGE, status: int = 0) -> None:
-        super().__init__(message)
-        self.code, self.retryable, self.usage, self.status = code, retryable, usage, status
-
-
-class Said(NamedTuple):
-    """A chat completion."""
-
-    text: str
-    usage: Usage
-    finish_reason: str | None
-    """`stop`, `length`, `refusal` or `content_filter`; None where the server does not say."""
 
 
 @dataclass(frozen=True)
@@ -237,37 +193,6 @@ class Shared:
         """Add to what was spent."""
         with self._lock:
             self.usage += usage
-
-
-def read_chat(body: bytes) -> Said:
-    """Read a chat completion.
-
-    Raises:
-        ServerError: It is none. What it says of its cost is kept.
-    """
-    usage = Usage(calls=1)
-    try:
-        completion = json.loads(body)
-        usage = usage_of(completion)
-        choice = completion["choices"][0]
-        message = choice["message"]
-        refused = bool(message.get("refusal"))
-        text = message.get("content") or ""
-        finish = choice.get("finish_reason")
-        if isinstance(text, list):  # some servers send parts
-            text = "".join(part.get("text") or "" for part in text)
-        if not isinstance(text, str):
-            raise TypeError(f"the content is {type(text).__name__}")
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        text = f"The server answered, but with no chat completion ({type(error).__name__})."
-        raise ServerError("malformed", text, retryable=True, usage=usage) from error
-    return Said(text, usage, "refusal" if refused else finish)
-
-
-def usage_of(completion: Mapping[str, Any]) -> Usage:
-    """What an answer says of its cost."""
-    spent = completion.get("usage") or {}
-    return Usage(1, int(spent.get("prompt_tokens") or 0), int(spent.get("completion_tokens") or 0))
 
 
 class _Answer(NamedTuple):

@@ -117,12 +117,12 @@ class World:
         batch, recipe = self.batch, self.recipe
         assert isinstance(recipe, TaughtRecipe)
         logp = self.logp().detach()
-        gap = torch.full((len(batch.targets),), torch.nan, dtype=torch.float64)
+        gap, measure = torch.full((len(batch.targets),), torch.nan, dtype=torch.float64), recipe.measure(1)
         if MAIN in self.q_hidden:
             p, q = logp, self.logq(MAIN)
-            if recipe.top_k:
-                p, q = top_k_support(p, q, recipe.top_k, recipe.tail)
-            gap = divergence(p, q, recipe.alpha).masked_fill(~batch.per_token(batch.scored), torch.nan)
+            if measure.top_k:
+                p, q = top_k_support(p, q, measure.top_k, measure.tail)
+            gap = divergence(p, q, measure.alpha).masked_fill(~batch.per_token(batch.scored), torch.nan)
         batch.student = Student(self.logp_y().detach().float(), -(logp.exp() * logp).sum(-1).float(), gap.float())
 
     # ---- distributions, as a reference reads them
@@ -148,14 +148,12 @@ class World:
         return self.samples[i].view(stream) is not None
 
     def importance(self, t: int, logp_t: Tensor, clip: float = 2.0) -> tuple[float, float]:
-        """rho and w of token t (`agents.losses.surrogate.importance_weights`)."""
+        """rho and w of token t (`agents.losses.surrogate.importance_weights`); 1 where the policy did not sample it."""
         now = float(logp_t.detach())
         old = self.batch.old_logprobs
         start = now if old is None else float(old[t])
-        sampler = self.batch.sampler_logprobs
-        assert sampler is not None
-        by = float(sampler[t])
-        rho = 1.0 if old is None else min(float(torch.tensor(now - start).exp()), clip)
+        by = float(self.batch.sampler_logprobs[t])
+        rho = 1.0 if old is None or by != by else min(float(torch.tensor(now - start).exp()), clip)
         w = 1.0 if by != by else min(float(torch.tensor(start - by, dtype=torch.float64).exp()), clip)
         return rho, w
 

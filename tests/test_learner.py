@@ -46,6 +46,10 @@ def make_batch(teacher: Teacher | None = None, temperature: float = 1.0) -> Batc
             sample.teacher_ids = HEADER + ids(5) + prompts[k % 3][6:]
         samples.append(sample)
     samples[6].action_ids, samples[6].logprobs = samples[0].action_ids, samples[0].logprobs
+    for sample in samples:
+        sample.notes["teacher_logprobs"] = [-5.0 - 0.2 * j for j in range(len(sample.action_ids))]
+    for k, chosen in enumerate((True, False)):
+        samples[k].notes |= {"pair": 0, "chosen": chosen}
     batch = Batch(samples)
     batch.advantages = torch.tensor([1.0, -0.5, 0.0, 0.7, -1.0, 0.3, 0.0])
     if teacher is not None:
@@ -70,6 +74,8 @@ def gradient(engine: HFEngine, recipe, *, budget: int, layout: str = "tree", spl
             items = [(s.view(stream).ids, s.action_ids) for s in batch.samples]
             batch.teachers[stream] = Teacher(engine, settings).logits(items, 1.0)
             batch.readings[stream] = read_teacher(batch, stream)
+    if getattr(recipe, "reads_student", False):
+        batch.student = learner.student(batch, recipe.measure(len(batch.targets)))
     result = learner.step(batch, recipe.terms(batch))
     return result, grads
 

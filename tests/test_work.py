@@ -107,6 +107,7 @@ def test_what_a_teacher_read_is_kept_for_the_next_epoch_and_changes_nothing(tiny
             engine = HFEngine.load(str(tiny_dir))
             if not kept:
                 logits = Teacher.logits
+                patch.setattr(Teacher, "stays", False)
                 patch.setattr(Teacher, "logits", lambda self, items, t, before=None: logits(self, items, t))  # noqa: B023
             counts, results = learn(engine, "sdpo", patch, kind=kind, optim={"epochs": 3})
             assert len(results) == 3

@@ -101,3 +101,44 @@ def position(sequence: Tensor, lengths: Tensor) -> Tensor:
     starts = lengths.cumsum(0) - lengths
     index = torch.arange(len(sequence)) - starts[sequence]
     return (index + 0.5) / lengths[sequence]
+
+
+def late(places: Tensor, floor: float, centre: float, width: float) -> Tensor:
+    """``floor + (1 - floor) sigmoid((place - centre) / width)``, in (floor, 1): late tokens count more (PW-OPSD).
+
+    ``places`` are those of `position`; 0.25, 0.3, 0.1 is the published moderate setting (arXiv 2605.21606).
+    """
+    return floor + (1 - floor) * torch.sigmoid((places - centre) / width)
+
+
+def drawn(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Scores whose k highest are k draws without replacement, each in proportion to its weight (Gumbel top-k).
+
+    A weight of 0 is drawn last. `top_share` takes what it keeps.
+    """
+    uniform = torch.rand(weights.shape, generator=generator, dtype=torch.float64).clamp(min=1e-300)
+    return weights.double().log() - (-uniform.log()).log()
+
+
+def reward_to_go(
+    rewards: Tensor, counted: Tensor, sequence: Tensor, discount: float = 1.0, normalised: bool = True
+) -> Tensor:
+    """[N] what the counted tokens behind each one in its sequence earn, its own reward left out (MiniLLM, eq. 5).
+
+        R_t = sum_{k >= 1} discount^(k - 1) r_{t + k}      normalised: over the sum of its discounts
+
+    Tokens that are not counted earn 0 and have no weight in the sum of discounts. 0 where nothing comes after.
+
+    >>> reward_to_go(torch.tensor([5.0, 1.0, 3.0]), torch.ones(3, dtype=torch.bool), torch.zeros(3)).tolist()
+    [2.0, 3.0, 0.0]
+    """
+    earned, tokens, place = rewards.masked_fill(~counted, 0.0).tolist(), counted.tolist(), sequence.tolist()
+    result = [0.0] * len(earned)
+    total = weight = 0.0
+    for t in range(len(earned) - 2, -1, -1):
+        if place[t + 1] != place[t]:
+            total = weight = 0.0
+            continue
+        total, weight = earned[t + 1] + discount * total, tokens[t + 1] + discount * weight
+        result[t] = total / weight if normalised and weight > 0 else total
+    return torch.tensor(result, dtype=rewards.dtype)

@@ -22,6 +22,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
     writes in place.
     """
 
+    keys: Tensor
+    values: Tensor
+
     def __init__(self, room: int) -> None:
         super().__init__()
         self.room = room

@@ -20,7 +20,9 @@ def importance_weights(
 
     - ``rho = p / p_old``: how far the policy moved since the start of the batch; 1 where ``old`` is None.
     - ``w = p_old / p_sampler``: how far trainer and sampler disagree about the same weights; 1 where
-      ``sampler`` is None or NaN. ``old`` then defaults to the current policy.
+      ``sampler`` is None. ``old`` then defaults to the current policy.
+
+    Both are 1 where ``sampler`` is NaN: the policy did not sample that token, so that no ratio of its own corrects it.
 
     `Distill` is multiplied by both; `PolicyGradient` by w, rho being its ratio.
     """
@@ -32,8 +34,9 @@ def importance_weights(
         return ratio if clip is None else ratio.clamp(max=clip)
 
     one = torch.ones_like(now)
-    rho = one if old is None else capped(now - start)
-    w = one if sampler is None else capped((start - sampler.detach()).masked_fill(sampler.isnan(), 0.0))
+    elsewhere = torch.zeros_like(now, dtype=torch.bool) if sampler is None else sampler.isnan()
+    rho = one if old is None else capped((now - start).masked_fill(elsewhere, 0.0))
+    w = one if sampler is None else capped((start - sampler.detach()).masked_fill(elsewhere, 0.0))
     return rho, w
 
 

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 from torch import Tensor
 
 from agents.advantages import group_advantages
-from agents.batch import MAIN, Batch, Sample, samples_of
+from agents.batch import MAIN, Batch, Sample, samples_of, split
 from agents.chat import Chat
 from agents.credit.intervention import Intervention
+from agents.engines.base import Engine
 from agents.engines.hf import HFEngine
+from agents.errors import SetupError
 from agents.losses.terms import Distill, Term
 from agents.recipes.tools import StepTools
-from agents.rollout import Drive
+from agents.rollout import Drive, Opening
 from agents.teachers.abilities import require
 from agents.teachers.contexts import Context, add_contexts
-from agents.teachers.hints import NOTES
+from agents.teachers.hints import NOTES, many_turns
 from agents.teachers.teacher import Teacher, TeacherSettings, make_teachers
 from agents.trajectory import Group
 
@@ -55,6 +59,36 @@ class Recipe(BaseModel):
     def expert(self) -> TeacherSettings | None:
         """The external model that acts and advises in rollouts; by default the environment's planner does."""
         return None
+
+    def sampler(self, engine: HFEngine, teachers: Mapping[str, Teacher]) -> Engine | None:
+        """What rollouts sample from, where that is not the policy of ``engine`` as it is; None: it is.
+
+        It reports the log-probabilities of what it samples from, which importance weights then are relative to.
+        """
+        return None
+
+    def replay(self, step: int) -> list[Group] | None:
+        """Groups to train on in step ``step`` in place of a new rollout; None: make one."""
+        return None
+
+    def open(self, directory: Path) -> None:
+        """Told where the run is written, before `load_state_dict` and the first step: for what is too long for it."""
+
+    def teachers(self) -> dict[str, TeacherSettings]:
+        """Other models, or earlier ages of the policy, that the recipe asks or that teach, by name."""
+        return {}
+
+    def make_teachers(self, engine: HFEngine) -> dict[str, Teacher]:
+        """`teachers`, made."""
+        return make_teachers(engine, self.teachers())
+
+    def evaluated_with(self) -> Opening | None:
+        """How conversations begin in held-out evaluations, where not as the environment has it."""
+        return None
+
+    def found(self) -> dict[str, Any]:
+        """What a finished run learnt beside weights, as plain data, for ``summary.json``."""
+        return {}
 
     def check_run(self, run: TrainConfig) -> None:
         """Raise `ValueError`, naming both settings, where this method cannot work with the run around it."""
@@ -89,6 +123,10 @@ class Recipe(BaseModel):
             for (g, a), advantage in whole.items()
             for t in range(len(groups[g].trajectories[a].turns))
         }
+
+    def batches(self, samples: Sequence[Sample], steps: int) -> list[list[Sample]]:
+        """The samples of each optimiser step: by default at most ``steps`` of them, about equally large."""
+        return split(samples, steps)
 
     @abstractmethod
     def terms(self, batch: Batch) -> list[Term]:
@@ -230,6 +268,10 @@ class TaughtRecipe(Recipe):
             )
         return self
 
+    def measure(self, tokens: int) -> Distill:
+        """The divergence that ``batch.student.gap`` holds, for so many tokens; its coefficients are 0."""
+        return self.distill(torch.zeros(tokens))
+
     @property
     def needs_reading(self) -> bool:
         """Whether anything looks at ``batch.reading``."""
@@ -264,4 +306,13 @@ def require_attempts(run: TrainConfig, setting: str, instead: str = "") -> None:
         raise ValueError(
             f"{setting} compares attempts at one task, but batch.attempts is {run.batch.attempts}: give at least 2"
             + (f", or set {instead}" if instead else "")
+        )
+
+
+def require_answers(groups: Sequence[Group], setting: str, why: str) -> None:
+    """Raise `SetupError` where episodes have several turns, and ``setting`` only works with one answer a task."""
+    if any(map(many_turns, groups)):
+        raise SetupError(
+            f"{setting} {why}, but these are episodes of several turns: use an environment whose tasks have one answer "
+            "(env.id, or env.kwargs='{max_turns: 1}' where it takes that)"
         )

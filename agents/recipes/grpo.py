@@ -49,6 +49,11 @@ class GRPO(Recipe):
 
     def terms(self, batch: Batch) -> list[Term]:
         """The clipped surrogate over every token."""
-        everything = torch.ones(len(batch.targets))
-        advantages = batch.per_token(batch.advantages)
-        return [PolicyGradient(token_mean(everything), advantages, self.clip_low, self.clip_high, is_clip=self.is_clip)]
+        return [self.surrogate(batch, token_mean(torch.ones(len(batch.targets))))]
+
+    def surrogate(self, batch: Batch, coefficients: Tensor) -> PolicyGradient:
+        """The term with some ``coefficients``, [N]; its ratio is to whoever wrote a sequence, where that is known."""
+        return PolicyGradient(
+            coefficients, batch.per_token(batch.advantages), self.clip_low, self.clip_high,
+            is_clip=self.is_clip, behaviour=batch.behaviour,
+        )  # fmt: skip

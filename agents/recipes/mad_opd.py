@@ -27,7 +27,7 @@ from torch import Tensor
 
 from agents.batch import MAIN, Batch, Sample
 from agents.losses.reduction import token_mean
-from agents.losses.terms import Distill, Term
+from agents.losses.terms import Term
 from agents.recipes.base import TaughtRecipe, teacher_limit
 from agents.recipes.tools import StepTools
 from agents.teachers.contexts import Context, add_contexts, without_thinking
@@ -107,9 +107,7 @@ class MADOPD(TaughtRecipe):
         for name, weights in zip(names, self._weights(batch, taught), strict=True):
             mask = batch.per_token(batch.viewed(name)).float()
             coefficients = token_mean(mask, batch.per_token(weights), denominator=float(any_teacher.sum()))
-            result.append(
-                Distill(coefficients, self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip, teacher=name)
-            )
+            result.append(self.distill(coefficients, teacher=name))
         return result
 
     def _weights(self, batch: Batch, taught: Tensor) -> Tensor:

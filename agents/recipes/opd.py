@@ -6,10 +6,11 @@ The student acts; the teacher says, at every token that the student sampled, wha
     l_t   = sum_v p(v | h_k, y_<t) ( log p(v | h_k, y_<t) - log q(v | s_k, y_<t) )          reverse KL
     L     = 1/N sum over the response tokens of all turns of  rho_t w_t l_t
 
-Three estimators of l: the whole vocabulary (``form=full``, ``top_k=0``), the student's likeliest tokens
-(``top_k=100``), or the sampled token alone, stopgrad(log p - log q) log p (``form=sampled``: what TCOD, slime and verl
-ship, with KL coefficient 1). rho and w correct for stale and mismatched samplers. N counts tokens that the teacher
-scored (our reading; with ``context.sources=[none]`` these are all).
+Four estimators of l: the whole vocabulary (``form=full``, ``top_k=0``), the student's likeliest tokens
+(``top_k=100``), the sampled token alone, stopgrad(log p - log q) log p (``form=sampled``: what TCOD, slime and verl
+ship, with KL coefficient 1), or that with a control variate (``form=baseline``: `agents.recipes.vopd`). rho and w
+correct for stale and mismatched samplers. N counts tokens that the teacher scored (our reading; with
+``context.sources=[none]`` these are all).
 
 An external teacher (``teacher.kind=external``) sees the student's own prompt, s_k = h_k; a self-teacher needs to see
 more than the student, by default the feedback that followed, or else what came after. The settings of the run are
@@ -48,15 +49,17 @@ class OPD(TaughtRecipe):
     context: Context = Context(sources=["feedback", "rest"], wording="turn")
     alpha: float = Field(1.0, ge=0, le=1, description="divergence: 1 reverse KL, 0 forward KL, between: JSD")
     top_k: int = Field(0, ge=0, description="divergence over the student's likeliest tokens; 0: whole vocabulary")
-    form: Literal["full", "sampled"] = Field(
-        "full", description="full: over the vocabulary or top_k; sampled: on the sampled token alone"
+    form: Literal["full", "sampled", "baseline"] = Field(
+        "full",
+        description="full: over the vocabulary or top_k; sampled: on the sampled token alone; baseline: that, less its "
+        "expectation",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _plain_for_external(cls, given: Any) -> Any:
         """Another model sees the student's prompt unless something else is asked for."""
-        if isinstance(given, dict) and "context" not in given and _kind(given.get("teacher")) in ("external", "server"):
+        if isinstance(given, dict) and "context" not in given and another_model(given.get("teacher")):
             return {**given, "context": Context(sources=["none"])}
         return given
 
@@ -67,8 +70,14 @@ class OPD(TaughtRecipe):
                 f"recipe.form='sampled' estimates the whole reverse KL: it needs recipe.alpha=1 and recipe.top_k=0, "
                 f"not recipe.alpha={self.alpha} and recipe.top_k={self.top_k}"
             )
-        if self.form == "sampled" and self.support == "teacher":
-            raise ValueError("recipe.form='sampled' sees the sampled token alone: leave out recipe.support='teacher'")
+        if self.form == "baseline" and self.alpha != 1.0:
+            raise ValueError(
+                f"recipe.form='baseline' estimates the reverse KL: it needs recipe.alpha=1, not {self.alpha}"
+            )
+        if self.form != "full" and self.support == "teacher":
+            raise ValueError(
+                f"recipe.form={self.form!r} sees the sampled token alone: leave out recipe.support='teacher'"
+            )
         if not self.teacher.another and set(self.context.sources) == {"none"}:
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe.context.sources=['none']: a self-teacher that "
@@ -90,5 +99,7 @@ class OPD(TaughtRecipe):
         return {"logprob": "recipe.form='sampled'"} if self.form == "sampled" else super().needs(name)
 
 
-def _kind(teacher: Any) -> Any:
-    return teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
+def another_model(teacher: Any) -> bool:
+    """Whether settings of a teacher, not yet validated, mean a model that is not the policy."""
+    kind = teacher.get("kind") if isinstance(teacher, Mapping) else getattr(teacher, "kind", None)
+    return kind in ("external", "server")

@@ -28,7 +28,7 @@ from pydantic import Field, PrivateAttr
 from agents.batch import Batch, Sample
 from agents.credit.tokens import mean_one
 from agents.losses.reduction import token_mean
-from agents.losses.terms import Distill, Term
+from agents.losses.terms import Term
 from agents.memory import Memory
 from agents.recipes.base import TaughtRecipe
 from agents.recipes.tools import StepTools
@@ -165,12 +165,8 @@ class RESD(TaughtRecipe):
                 batch.correct, torch.tensor((1 - share) ** self.success_power), torch.tensor(share**self.failure_power)
             )
             weights = mean_one(batch.per_token(each), taught, batch.sequence, len(batch), "batch")
-        return [
-            Distill(
-                token_mean(taught.float(), weights), self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip,
-                renormalise="none" if few and not self.tail else "both", ratio_clip=self.ratio_clip if few else None,
-            )
-        ]  # fmt: skip
+        kept = {"renormalise": "none" if few and not self.tail else "both"}
+        return [self.distill(token_mean(taught.float(), weights), ratio_clip=self.ratio_clip if few else None, **kept)]
 
 
 def _reflect(sample: Sample, playbook: str) -> list[Message]:

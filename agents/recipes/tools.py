@@ -5,19 +5,22 @@ Everything is seeded by the step, so that a resumed run makes the same sequences
 
 from __future__ import annotations
 
+import itertools
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 import rfenvs
+from agents.batch import Sample, View
 from agents.chat import Chat
 from agents.engines.base import Completion, Engine, Sampling
 from agents.engines.hf import HFEngine, Scored
 from agents.errors import SetupError
-from agents.losses.fused import token_stats
+from agents.losses.fused import auto_chunk, token_stats
 from agents.rollout import Environments
 from agents.teachers.teacher import Teacher
 from agents.trajectory import Group, Message
@@ -32,6 +35,23 @@ class Reply:
     completion: Completion
     text: str
     """Decoded, stop token removed; empty where the prompt left no room."""
+    by_policy: bool = True
+    """Drawn from the very distribution that is trained: the policy's, at the sampling temperature."""
+
+    def sample(self, group: int, attempt: int, source: str, *, under: View | None = None, **fields: Any) -> Sample:
+        """The reply as a sequence to train on: under the prompt it answers, or ``under`` another one.
+
+        Where that is not the distribution that it was drawn from, its log-probabilities are the sample's ``behaviour``.
+        """
+        own = self.by_policy and under is None
+        messages, ids = (self.messages, self.prompt_ids) if under is None else (under.messages, under.ids)
+        said = self.completion
+        known = len(said.logprobs) == len(said.ids)  # a server may not say
+        given: dict[str, Any] = {"reward": 0.0, "feedback": [], "turn": 0, **fields}
+        return Sample(
+            ids, said.ids, said.logprobs if own and known else None, messages, self.text, group=group, attempt=attempt,
+            source=source, behaviour=None if own or not known else said.logprobs, **given,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -92,18 +112,20 @@ class StepTools:
         ``max_tokens`` and ``temperature`` default to those of the rollout. Where a conversation leaves no room for a
         reply, the reply is empty.
         """
-        sampling = self.sampling.model_copy(
-            update={
-                name: value
-                for name, value in (("max_tokens", max_tokens), ("temperature", temperature))
-                if value is not None
-            }
-        )
-        prompts = [self.chat.encode(messages) for messages in conversations]
-        said = self._generate(prompts, sampling, who, conversations)
+        views = [View(messages, self.chat.encode(messages)) for messages in conversations]
+        return self.answer(views, who, max_tokens=max_tokens, temperature=temperature)
+
+    def answer(
+        self, views: Sequence[View], who: str, *, max_tokens: int | None = None, temperature: float | None = None
+    ) -> list[Reply]:
+        """`ask` with prompts whose ids are known, and not to be encoded again."""
+        wanted = {"max_tokens": max_tokens, "temperature": temperature}
+        sampling = self.sampling.model_copy(update={k: v for k, v in wanted.items() if v is not None})
+        said = self._generate([view.ids for view in views], sampling, who, [view.messages for view in views])
+        own = who == "policy" and sampling.temperature == self.sampling.temperature
         return [
-            Reply(ids, messages, completion, self.chat.decode(completion.ids))
-            for ids, messages, completion in zip(prompts, conversations, said, strict=True)
+            Reply(view.ids, view.messages, completion, self.chat.decode(completion.ids), own)
+            for view, completion in zip(views, said, strict=True)
         ]
 
     def go_on(self, prompts: Sequence[list[int]], who: str, *, max_tokens: int) -> list[Completion]:
@@ -197,6 +219,23 @@ class StepTools:
         """The policy's log-probabilities of given actions: the first half of `measure`."""
         return [logp for logp, _ in self.measure(items)]
 
+    @torch.no_grad()
+    def among_likeliest(self, items: Sequence[Scored], k: int) -> list[list[bool]]:
+        """Whether each token of given actions is among the policy's ``k`` likeliest at its place: one list an item."""
+        if not items:
+            return []
+        if self.engine is None:
+            raise SetupError("these tools have no engine to score with")
+        hidden, head = self.engine.read(items), self.engine.head()
+        targets = torch.tensor([i for _, action in items for i in action], device=hidden.device)
+        found: list[bool] = []
+        for rows in torch.split(torch.arange(len(targets)), auto_chunk(len(head.weight))):
+            logits = head.logits(hidden[rows])
+            better = logits > logits.gather(-1, targets[rows][:, None])
+            found += (better.sum(-1) < k).tolist()
+        cuts = list(itertools.accumulate((len(action) for _, action in items), initial=0))
+        return [found[start:end] for start, end in itertools.pairwise(cuts)]
+
     def _sampler(self) -> Engine:
         if self.sampler is None and self.engine is None:
             raise SetupError("these tools have no engine to sample from")
@@ -206,3 +245,29 @@ class StepTools:
         if self.environments is None:
             raise SetupError("these tools have no environments to try answers in")
         return self.environments
+
+
+def golden(groups: Sequence[Group], tools: StepTools, only: Container[int] | None = None) -> list[Sample]:
+    """The environment's own right answer to each group's first prompt, as a sequence of source ``"reference"``.
+
+    ``only``: to these groups. Groups without a scored attempt, tasks whose answer is not one action, and answers that
+    do not fit have none.
+    """
+    found = []
+    for g, group in enumerate(groups):
+        turn = next((t.turns[0] for t in group.scored() if t.turns), None)
+        wanted = turn is not None and (only is None or g in only)
+        answer = tools.gold(g) if wanted else None
+        if turn is None or answer is None:
+            continue
+        ids = tools.chat.written(answer)
+        if len(turn.prompt_ids) + len(ids) <= tools.limit:
+            found.append(
+                Sample(turn.prompt_ids, ids, None, turn.messages, answer, 1.0, [], g, 0, 0, source="reference")
+            )
+    return found
+
+
+def beside(samples: Sequence[Sample], others: Sequence[Sample]) -> list[Sample]:
+    """Both, the others behind the samples of their group: an optimiser step that has the one has the other."""
+    return sorted([*samples, *others], key=lambda sample: sample.group)

@@ -28,7 +28,7 @@ from torch import Tensor
 from agents.batch import MAIN, Batch, Sample
 from agents.credit.tokens import mean_one
 from agents.losses.reduction import token_mean
-from agents.losses.terms import Distill, Pointwise, Term
+from agents.losses.terms import Pointwise, Term
 from agents.recipes.base import TaughtRecipe, teacher_limit
 from agents.recipes.tools import StepTools, question_of
 from agents.teachers.contexts import Context, add_contexts, without_thinking
@@ -84,12 +84,7 @@ class UniSD(TaughtRecipe):
         """The capped divergence under the agreement weight, and the contrast."""
         taught = batch.per_token(batch.scored)
         weights = self._agreement(batch, taught)
-        result: list[Term] = [
-            Distill(
-                token_mean(taught.float(), weights), self.alpha, self.top_k or None, self.tail, is_clip=self.is_clip,
-                clip=self.kappa,
-            )
-        ]  # fmt: skip
+        result: list[Term] = [self.distill(token_mean(taught.float(), weights), clip=self.kappa)]
         both = taught & batch.per_token(batch.viewed("corrupted"))
         if self.contrast and "corrupted" in batch.readings and both.any():
             constants = {"good": batch.readings[MAIN].logprob, "bad": batch.readings["corrupted"].logprob}

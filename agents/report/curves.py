@@ -49,6 +49,7 @@ MORE_FIGURES = (
     Figure("taught", "Taught", "Turns that had something to learn from.", "share"),
     Figure("truncated", "Cut off", "Turns that ran out of tokens.", "share"),
     Figure("repetition", "Repetition", "How much of a turn repeats itself.", "share"),
+    Figure("repetitive", "Loops", "Turns whose end is one text again and again.", "share"),
     Figure("grad_norm", "Gradient norm", "Before clipping."),
     Figure("lr", "Learning rate", "As the schedule set it."),
 )

@@ -116,10 +116,13 @@ def add_contexts(
     *,
     stream: str = MAIN,
     given: Given | None = None,
+    prompts: Sequence[Sample | None] | None = None,
 ) -> int:
     """Let the teacher of a stream see something (`Sample.show`), in place.
 
-    ``given`` are the texts of sources that only the recipe has, one for each sample, None where there is none. A sample
+    ``given`` are the texts of sources that only the recipe has, one for each sample, None where there is none.
+    ``prompts`` are the samples whose prompts the hints are worked into, one for each, where not its own
+    (`agents.teachers.contrasts`), None where there is none. A sample
     stays untaught where no source has anything to say, or where the teacher's prompt and the action would exceed
     ``limit`` tokens; the number of the latter is returned.
     """
@@ -127,11 +130,11 @@ def add_contexts(
     if "plan" in context.parts:
         _require_plans(groups)
     sources = Sources.of(samples, groups, context.allow_reference, context.max_observation, seed, given)
-    for sample in samples:
+    for sample, asked in zip(samples, samples if prompts is None else prompts, strict=True):
         hint = _first_available(context, sample, sources)
-        if hint is None:
+        if hint is None or asked is None:
             continue
-        messages, ids = _prompt(context, sample, groups, chat, hint)
+        messages, ids = _prompt(context, asked, groups, chat, hint)
         if len(ids) + len(sample.action_ids) > limit:
             overlong += 1
             continue

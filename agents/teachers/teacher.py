@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -35,6 +35,9 @@ from agents.teachers.gate import RefreshGate
 from agents.teachers.reading import read_teacher
 from agents.teachers.settings import TeacherSettings
 from agents.trajectory import Message
+
+if TYPE_CHECKING:
+    from agents.training.ranks import Ranks
 
 __all__ = ["Scores", "Teacher", "TeacherSettings", "make_teacher", "make_teachers", "read_teacher"]
 
@@ -71,6 +74,8 @@ class Teacher:
         """What reads and answers as the teacher: another engine, or the policy's with the teacher's weights."""
         self.owner = True
         """Whether the weights are its own, to move and to save."""
+        self.ranks: Ranks | None = None
+        """Where several processes hold this teacher and are asked the same: each reads its share."""
         self.shadow: dict[str, Tensor] = {}
         self.batches = 0
         """Rollout batches that were learnt from."""
@@ -141,7 +146,8 @@ class Teacher:
 
     def read(self, items: Sequence[Scored]) -> tuple[Tensor, Head]:
         """Hidden states [N, d] of the actions' tokens under the weights now in the reader, and its detached head."""
-        hidden, head = self.reader.read(items), self.reader.head()
+        read, head = self.reader.read, self.reader.head()
+        hidden = read(items) if self.ranks is None else self.ranks.read(read, items)
         bias = None if head.bias is None else head.bias.detach()
         return hidden, Head(head.weight.detach(), bias, head.scale, head.softcap)
 

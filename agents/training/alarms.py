@@ -6,6 +6,7 @@ Most compare a step's metrics with the run's first steps. Collapse takes tens of
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 from typing import Any, NamedTuple
@@ -55,6 +56,10 @@ def alarms(history: Sequence[Metrics]) -> list[Alarm]:
         lambda usual: max(0.3, 2 * usual), "{value:.0%} of 4-grams repeat, limit {limit:.0%}",
     )  # fmt: skip
     compare(
+        "repetitive", "repetitive",
+        lambda usual: max(0.1, 2 * usual), "{value:.0%} of answers are one text again and again, limit {limit:.0%}",
+    )  # fmt: skip
+    compare(
         "truncated", "truncated",
         lambda usual: max(0.5, min(1.0, 2 * usual)), "{value:.0%} of answers hit max_tokens, limit {limit:.0%}",
     )  # fmt: skip
@@ -67,7 +72,7 @@ def alarms(history: Sequence[Metrics]) -> list[Alarm]:
         lambda usual: 0.9, "{value:.0%} of groups have equal rewards: nothing to compare, limit {limit:.0%}",
     )  # fmt: skip
     gap = history[-1].get("sampler_gap_mean") if history else None
-    if gap is not None and gap > SAMPLER_GAP:
+    if gap is not None and gap > SAMPLER_GAP and not history[-1].get("off_policy"):
         said = f"learner and sampler are {gap:.2f} nats a token apart, limit {SAMPLER_GAP:g}: other weights, or dtype?"
         found.append(Alarm("sampler_gap", said, gap, SAMPLER_GAP))
     return found
@@ -77,3 +82,15 @@ def repetition(ids: Sequence[int], n: int = 4) -> float:
     """Share of an action's n-grams that occurred before in it, in [0, 1]."""
     grams = [tuple(ids[k : k + n]) for k in range(len(ids) - n + 1)]
     return 1.0 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repetitive(text: str, window: int = 10_000, limit: float = 10.0) -> bool:
+    """Whether the last ``window`` characters shrink more than ``limit`` times under zlib (StableOPD).
+
+    Text of any language shrinks two to four times; a short answer never does by ten.
+
+    >>> repetitive("so the answer is 4. " * 100), repetitive("no " * 20)
+    (True, False)
+    """
+    tail = text[-window:].encode("utf-8", "surrogatepass")
+    return len(tail) > limit * len(zlib.compress(tail))

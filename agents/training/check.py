@@ -24,6 +24,7 @@ from agents.engines.hf import HFEngine
 from agents.history import RolloutSettings
 from agents.losses.fused import fused_loss
 from agents.recipes.base import TaughtRecipe
+from agents.recipes.tools import StepTools
 from agents.rollout import Environments, rollout, task_order
 from agents.teachers.contexts import add_contexts
 from agents.teachers.hints import many_turns, turn_of
@@ -126,7 +127,14 @@ def check_teacher(
     student = _mean([t.reward for g in groups for t in g.scored()])
     episodes = any(map(many_turns, groups))
     asked = everything if episodes else [s for s in everything if s.turn == 0]
-    add_contexts(recipe.context, asked, groups, engine.chat, teacher.context_length, f"check:{seed}")
+    tools = StepTools(
+        engine.chat, limit=teacher.context_length, seed=f"check:{seed}", sampling=sampling, engine=engine,
+        teachers=dict.fromkeys(recipe.teachers(), teacher), environments=environments, tasks=indices,
+    )  # fmt: skip
+    memory = recipe.state_dict()
+    given = recipe.given(asked, groups, tools)
+    recipe.load_state_dict(memory)  # what a recipe remembers of these attempts is no part of the run
+    add_contexts(recipe.context, asked, groups, engine.chat, teacher.context_length, tools.seed, given=given)
     taught = [s for s in asked if s.teacher_ids is not None]
     check = TeacherCheck(len(asked), len(taught), student, episodes=episodes)
     if not taught:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from agents.chat import Chat
 from agents.engines.base import Engine, Sampling
 from agents.history import RolloutSettings
-from agents.rollout import Environments, rollout, task_order
+from agents.rollout import Drive, Environments, Opening, rollout, task_order
 from agents.trajectory import Group
 
 
@@ -61,6 +61,8 @@ class Evaluation:
     greedy: Estimate
     cpu_seconds: float
     groups: list[Group]
+    """The sampled attempts."""
+    greedy_groups: list[Group] = field(default_factory=list)
 
 
 def evaluate(
@@ -73,15 +75,20 @@ def evaluate(
     sampling: Sampling,
     seed: int,
     settings: RolloutSettings | None = None,
+    opening: Opening | None = None,
 ) -> Evaluation:
-    """Attempt ``tasks`` fixed tasks of the environments' split, sampled and greedily, by the policy alone."""
+    """Attempt ``tasks`` fixed tasks of the environments' split, sampled and greedily, by the policy alone.
+
+    ``opening`` is how its conversations begin, where not as the environment has it.
+    """
+    drive = Drive(opening=opening)
     started = time.process_time()
     indices = task_order(environments.num_tasks(), seed, 0, min(tasks, environments.num_tasks()))
-    groups = rollout(engine, chat, environments, indices, attempts, sampling, seed, settings=settings)
+    groups = rollout(engine, chat, environments, indices, attempts, sampling, seed, drive=drive, settings=settings)
     argmax = sampling.model_copy(update={"temperature": 0.0})
-    greedy = rollout(engine, chat, environments, indices, 1, argmax, seed, settings=settings)
+    greedy = rollout(engine, chat, environments, indices, 1, argmax, seed, drive=drive, settings=settings)
 
     def score(batch: list[Group]) -> Estimate:
         return estimate([[t.reward for t in g.scored()] for g in batch])
 
-    return Evaluation(score(groups), score(greedy), time.process_time() - started, groups)
+    return Evaluation(score(groups), score(greedy), time.process_time() - started, groups, greedy)

@@ -20,6 +20,7 @@ from agents.engines.hf import HFEngine
 from agents.losses.fused import Head, SparseTeacher, Stream, TokenStats, fused_loss, token_stats
 from agents.losses.fused import Teacher as TeacherLogits
 from agents.losses.terms import Distill, PolicyGradient, Term, columnwise
+from agents.training.ranks import Ranks, spans
 
 
 class OptimSettings(BaseModel):
@@ -52,10 +53,16 @@ class StepResult:
 
 
 class Learner:
-    """Owns the optimiser of an engine's trainable weights."""
+    """Owns the optimiser of an engine's trainable weights.
 
-    def __init__(self, engine: HFEngine, settings: OptimSettings, temperature: float) -> None:
-        self.engine, self.settings, self.temperature = engine, settings, temperature
+    With ``ranks`` it is one of several that hold equal weights and are given equal batches: `step`, `logprobs` and
+    `student` are collectives, each works on its share, and all results are those of the whole batch.
+    """
+
+    def __init__(
+        self, engine: HFEngine, settings: OptimSettings, temperature: float, ranks: Ranks | None = None
+    ) -> None:
+        self.engine, self.settings, self.temperature, self.ranks = engine, settings, temperature, ranks
         self.parameters = [p for p in engine.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -71,18 +78,31 @@ class Learner:
         signal = _signal(terms, len(batch.targets))
         chosen = sorted(set(batch.sequence[signal].tolist()))
         everything = batch.items()
-        items = [everything[i] for i in chosen]
+        share = self._share(batch, chosen)
+        items = [everything[i] for i in share]
         total, collected = 0.0, _Collector(len(batch.targets))
         for part in self.engine.packs(items):
             with torch.enable_grad():
-                index = torch.cat([_span(batch, chosen[i]) for i in part.order])
+                index = torch.cat([_span(batch, share[i]) for i in part.order])
                 loss, stats = self.loss(batch, terms, index, self.engine.hidden(part), self.engine.head(), top)
                 loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
             collected.add(index, stats)
-        result = self._finish(total, bool(items), collected)
+        if self.ranks is not None and chosen:
+            self.ranks.sum_gradients(self.parameters)
+            total = self.ranks.total(total)
+            collected.empty(self.engine.head().weight.dtype, top if batch.teachers else 0)
+            collected.gather(self.ranks, _tokens(batch, share), _tokens(batch, chosen))
+        result = self._finish(total, bool(chosen), collected)
         caps = [cap for term in terms if (cap := getattr(term, "is_clip", None)) is not None]
         return dataclasses.replace(result, is_clip=min(caps, default=None))
+
+    def _share(self, batch: Batch, samples: list[int]) -> list[int]:
+        """Those of the batch's samples that this rank works on."""
+        if self.ranks is None:
+            return samples
+        everything = batch.items()
+        return [samples[k] for k in self.ranks.mine([everything[i] for i in samples])]
 
     def loss(
         self, batch: Batch, terms: Sequence[Term], index: Tensor, hidden: Tensor, head: Head, top: int = 0
@@ -116,17 +136,15 @@ class Learner:
     @torch.no_grad()
     def logprobs(self, batch: Batch, idle: Tensor | None = None) -> Tensor:
         """[N] log-probabilities of the batch's actions under the current weights; NaN where samples are ``idle``."""
-        busy = torch.ones(len(batch), dtype=torch.bool) if idle is None else ~idle
-        places = batch.per_token(busy).nonzero()[:, 0]
-        result = torch.full((len(batch.targets),), math.nan)
+        busy = [i for i in range(len(batch)) if idle is None or not idle[i]]
+        share, everything = self._share(batch, busy), batch.items()
+        dtype = torch.promote_types(self.engine.head().weight.dtype, torch.float32)
+        result, places = torch.full((len(batch.targets),), math.nan, dtype=dtype), _tokens(batch, share)
         if len(places):
-            items = [item for item, read in zip(batch.items(), busy.tolist(), strict=True) if read]
-            hidden = self.engine.read(items)
+            hidden = self.engine.read([everything[i] for i in share])
             targets = batch.targets[places].to(hidden.device)
-            found = token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
-            result = result.to(found.dtype)
-            result[places] = found
-        return result
+            result[places] = token_stats(hidden, self.engine.head(), targets, temperature=self.temperature)[0].cpu()
+        return result if self.ranks is None else self.ranks.gather(result, places, _tokens(batch, busy))
 
     @torch.no_grad()
     def student(self, batch: Batch, measure: Distill) -> Student:
@@ -134,7 +152,9 @@ class Learner:
 
         ``measure`` needs coefficients of 0: nothing is learnt.
         """
-        hidden, everything = self.engine.read(batch.items()), torch.arange(len(batch.targets))
+        read = self.engine.read
+        hidden = read(batch.items()) if self.ranks is None else self.ranks.read(read, batch.items())
+        everything = torch.arange(len(batch.targets))
         _, stats = fused_loss(
             hidden,
             self.engine.head(),
@@ -153,10 +173,20 @@ class _Collector:
         self.n = n
         self.stats: TokenStats | None = None
 
-    def add(self, index: Tensor, stats: TokenStats) -> None:
+    def empty(self, dtype: torch.dtype, top: int) -> None:
+        """Be ready for the stats of weights of a dtype, unless there are some already."""
         if self.stats is None:
-            top = 0 if stats.top_ids is None else stats.top_ids.shape[1]
-            self.stats = TokenStats.empty(self.n, top, stats.logp.dtype, torch.device("cpu"))
+            dtype = torch.promote_types(dtype, torch.float32)
+            self.stats = TokenStats.empty(self.n, top, dtype, torch.device("cpu"))
+
+    def gather(self, ranks: Ranks, mine: Tensor, everyone: Tensor) -> None:
+        """Add what the other ranks have collected."""
+        for field in dataclasses.fields(TokenStats):
+            if (whole := getattr(self.stats, field.name)) is not None:
+                ranks.gather(whole, mine, everyone)
+
+    def add(self, index: Tensor, stats: TokenStats) -> None:
+        self.empty(stats.logp.dtype, 0 if stats.top_ids is None else stats.top_ids.shape[1])
         for field in dataclasses.fields(stats):
             whole, part = getattr(self.stats, field.name), getattr(stats, field.name)
             if whole is not None and part is not None:
@@ -174,6 +204,11 @@ def _signal(terms: Sequence[Term], n: int) -> Tensor:
 
 def _span(batch: Batch, i: int) -> Tensor:
     return torch.arange(int(batch.offsets[i]), int(batch.offsets[i + 1]))
+
+
+def _tokens(batch: Batch, samples: Sequence[int]) -> Tensor:
+    """The tokens of some samples, [n]."""
+    return spans(batch.offsets[1:], batch.lengths, samples)
 
 
 def _take(values: Tensor | None, index: Tensor, device: torch.device) -> Tensor | None:

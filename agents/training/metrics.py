@@ -13,7 +13,7 @@ from agents.batch import Batch, Sample
 from agents.history import RolloutSettings
 from agents.rollout import Drive
 from agents.training.agreement import sampler_agreement
-from agents.training.alarms import repetition
+from agents.training.alarms import repetition, repetitive
 from agents.training.learner import StepResult
 from agents.trajectory import Group, Trajectory, Turn
 from rfenvs.graders.thinking import visible_span
@@ -41,6 +41,7 @@ def step_metrics(
         "turn_length": _mean([float(len(turn.action_ids)) for turn in turns]),
         "truncated": _mean([float(turn.finish_reason == "length") for turn in turns]),
         "repetition": _mean([repetition(turn.action_ids) for turn in turns]),
+        "repetitive": _mean([float(repetitive(turn.text)) for turn in turns]),
         "zero_variance": _flat(groups),
         "taught": _mean([float(s.teacher_ids is not None) for s in samples]),
         "generations": attempts,
@@ -56,6 +57,15 @@ def step_metrics(
         **sampler_agreement(results),
         "optimizer_steps": sum(r.stepped for r in steps),
         **{name: _mean([b.log[name] for b, _ in results if name in b.log]) for name in sorted(logged)},
+    }
+
+
+def health(groups: Sequence[Group]) -> dict[str, Any]:
+    """Signs of a collapse that held-out attempts show: those of StableOPD."""
+    turns = [turn for g in groups for t in g.scored() for turn in t.turns if turn.source == "policy"]
+    return {
+        "truncated": _mean([float(turn.finish_reason == "length") for turn in turns]),
+        "repetitive": _mean([float(repetitive(turn.text)) for turn in turns]),
     }
 
 

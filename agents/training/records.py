@@ -22,6 +22,8 @@ def trajectory_rows(
     taught: dict[tuple[int, int, int], dict[str, Any]] = {}
     for batch, result in results:
         for i, sample in enumerate(batch.samples):
+            if sample.source != "policy":
+                continue  # its numbers are not those of the attempt that it stands beside
             extra: dict[str, Any] = {"teacher_messages": sample.teacher_messages}
             if sample.label is not None:
                 extra |= {"label": sample.label, "label_reason": sample.label_reason}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from agents.batch import MAIN, Batch, Sample, split
+from agents.batch import MAIN, Batch, Sample
 from agents.engines.base import Sampling
 from agents.engines.hf import HFEngine
 from agents.recipes.base import Recipe, TaughtRecipe
@@ -75,7 +75,7 @@ class Update:
         recipe, epochs = self.recipe, self.learner.settings.epochs
         parts = min(self.learner.settings.steps_per_batch, len(samples))
         advantages = recipe.advantages(groups)
-        batches = [Batch(part) for part in split(samples, parts)]
+        batches = [Batch(part) for part in recipe.batches(samples, parts)]
         outcomes = {g: [t.reward for t in group.scored()] for g, group in enumerate(groups)}
         for batch in batches:
             batch.outcomes = outcomes
@@ -115,8 +115,7 @@ class Update:
                 if recipe.needs_reading:
                     batch.readings[stream] = read_teacher(batch, stream)
         if recipe.reads_student:
-            measure = recipe.distill(torch.zeros(len(batch.targets)))
-            batch.student = self.learner.student(batch, measure)
+            batch.student = self.learner.student(batch, recipe.measure(len(batch.targets)))
 
 
 def _advantage(sample: Sample, advantages: Mapping[tuple[int, int, int], float]) -> float:

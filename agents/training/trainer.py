@@ -31,6 +31,7 @@ from agents.errors import SetupError
 from agents.models import resolve
 from agents.recipes.base import TaughtRecipe
 from agents.recipes.tools import StepTools
+from agents.recorded import ROLLOUTS_FILE
 from agents.report.metrics import MetricsWriter, jsonable, read_jsonl, truncate_to_step
 from agents.report.trackers import make_trackers
 from agents.rollout import Environments, rollout, task_order
@@ -43,7 +44,7 @@ from agents.training.check import check_teacher
 from agents.training.console import Console
 from agents.training.evaluate import Evaluation, evaluate
 from agents.training.learner import Learner, StepResult
-from agents.training.metrics import cut_warning, schedule, step_metrics
+from agents.training.metrics import cut_warning, health, schedule, step_metrics
 from agents.training.records import trajectory_rows
 from agents.training.step import Update
 from agents.trajectory import Group
@@ -82,7 +83,7 @@ class Trainer:
         self.learner = Learner(self.engine, config.optim, config.sampling.temperature)
         self.sampler = load_sampler(config, self.engine, lambda: self.learner.steps)
         recipe = config.recipe
-        self.teachers = recipe.make_teachers(self.engine) if isinstance(recipe, TaughtRecipe) else {}
+        self.teachers = recipe.make_teachers(self.engine)
         self.update = Update(recipe, self.engine, self.learner, self.teachers, config.sampling, config.record_tokens)
         settings = recipe.expert()
         if settings:
@@ -102,6 +103,7 @@ class Trainer:
             summary = json.loads(finished.read_text())
             self.console.summary(summary, self.directory)
             return Run(self.directory, self.config, summary)
+        self.config.recipe.open(self.directory)
         start = self._resume()
         if self.config.note:
             self.console.say(self.config.note)
@@ -163,7 +165,7 @@ class Trainer:
             start = checkpoints.restore(checkpoint, self.learner, self.teachers, self.config.recipe)
         dropped = sum(
             truncate_to_step(self.directory / name, start)
-            for name in ("metrics.jsonl", "trajectories.jsonl")
+            for name in ("metrics.jsonl", "trajectories.jsonl", ROLLOUTS_FILE)
             if (self.directory / name).is_file()
         )
         if checkpoint or dropped:
@@ -184,8 +186,9 @@ class Trainer:
         drive = recipe.drive(step)
         if expert := self.expert:
             drive = replace(drive, expert=lambda prompts, seed: expert.generate(prompts, config.sampling, seed))
-        groups = rollout(
-            self.sampler,
+        replayed, other = recipe.replay(step), recipe.sampler(self.engine, self.teachers)
+        groups = replayed or rollout(
+            other or self.sampler,
             self.engine.chat,
             self.environments,
             tasks,
@@ -195,6 +198,8 @@ class Trainer:
             drive=drive,
             settings=config.rollout,
         )
+        if replayed:
+            tasks = [int(group.task["index"]) for group in groups]
         tools = StepTools(
             self.engine.chat,
             limit=self.engine.context_length,
@@ -210,6 +215,10 @@ class Trainer:
         done = self.update.learn(groups, tools)
         metrics = step_metrics(groups, done.samples, done.results) | tools.log | schedule(drive)
         metrics["overlong_contexts"], metrics["teacher_failed"] = done.overlong, done.failed
+        if replayed or other is not None:
+            metrics["off_policy"] = 1
+        if replayed:  # nothing was generated
+            metrics |= {"generations": 0, "tokens": 0, "replayed": 1}
         metrics["seconds"] = time.perf_counter() - wall
         metrics["cpu_seconds"] = time.process_time() - cpu
         recipe.observe(metrics)
@@ -287,9 +296,9 @@ class Trainer:
         result = evaluate(
             self.sampler, self.engine.chat, self.held_out,
             tasks=settings.tasks, attempts=settings.attempts, sampling=self.config.eval_sampling(), seed=settings.seed,
-            settings=self.config.rollout,
+            settings=self.config.rollout, opening=self.config.recipe.evaluated_with(),
         )  # fmt: skip
-        generations = step * self.config.batch.tasks * self.config.batch.attempts
+        generations = sum(row["generations"] for row in self.history)
         for row in _eval_rows(result, settings.split, settings.temperature):
             self.writer.log(step, "eval", {**row, "generations": generations, "cpu_seconds": result.cpu_seconds})
         for tracker in self.trackers:
@@ -312,6 +321,8 @@ class Trainer:
             "train_cpu_seconds": sum(r["cpu_seconds"] for r in train),
             "alarms": sum(r["kind"] == "alarm" for r in rows),
         }
+        if found := self.config.recipe.found():
+            summary["found"] = found
         if self.config.note:
             summary["note"] = self.config.note
         for name, greedy in (("held_out", False), ("held_out_greedy", True)):
@@ -396,8 +407,8 @@ def load_policy(config: TrainConfig) -> HFEngine | VLLMEngine:
 
 
 def _eval_rows(result: Evaluation, split: str, temperature: float) -> list[dict[str, Any]]:
-    pairs = ((temperature, result.sampled), (0.0, result.greedy))
-    return [{"split": split, "temperature": t, **e.to_dict()} for t, e in pairs]
+    pairs = ((temperature, result.sampled, result.groups), (0.0, result.greedy, result.greedy_groups))
+    return [{"split": split, "temperature": t, **e.to_dict(), **health(groups)} for t, e, groups in pairs]
 
 
 def differences(theirs: Any, mine: Any, prefix: str = "") -> list[str]:

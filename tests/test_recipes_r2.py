@@ -1,0 +1,510 @@
+"""Recipes that reshape advantages, contrast contexts, mark spans, remember skills or correct themselves."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import fields
+
+import coin
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from oracle import World
+from references_r2 import zero
+from test_learner import make_batch
+from test_recipes_text import Scripted
+
+from agents import recipes
+from agents.batch import Batch, Reading, Sample
+from agents.config import build
+from agents.credit.shaping import FLOOR, credit_weight, soft_gain
+from agents.credit.spans import ERROR_TAGS, KEY_TAGS, Annotation, parse_annotation, segments, within
+from agents.engines.base import Sampling
+from agents.recipes.tools import StepTools
+from agents.rollout import Environments, rollout
+from agents.teachers.contexts import Hint, reworded, without_thinking
+from agents.teachers.contrasts import partners
+
+LOG_RATIOS = st.lists(st.floats(-30, 30), min_size=1, max_size=12)
+
+
+def read(batch: Batch, log_ratio: torch.Tensor, entropy: float = 1.0) -> Batch:
+    """The batch with a teacher whose log-ratio at the sampled tokens is this, where it has a view."""
+    taught = batch.per_token(batch.taught)
+    at = (batch.sampler_logprobs + log_ratio).masked_fill(~taught, math.nan)
+    same = torch.full_like(at, entropy).masked_fill(~taught, math.nan)
+    batch.reading = Reading(at, same, same, taught)
+    return batch
+
+
+def played(engine, **kwargs):
+    """Groups of the coin environment, and the tools of a step."""
+    environments = Environments(coin.ID, "train", kwargs)
+    sampling = Sampling(max_tokens=6, temperature=1.0)
+    tasks = [0, 1, 2]
+    groups = rollout(engine, engine.chat, environments, tasks, 4, sampling, 5)
+    tools = StepTools(
+        engine.chat, limit=engine.context_length, seed="s", sampling=sampling, engine=engine, environments=environments,
+        tasks=tasks,
+    )  # fmt: skip
+    return groups, tools
+
+
+def advantages(recipe, batch: Batch) -> torch.Tensor:
+    (term,) = recipe.terms(batch)
+    return term.advantages
+
+
+# ---- advantages that a teacher reshapes
+
+
+def test_rlsd_scales_by_the_evidence_and_never_turns_the_sign():
+    batch = make_batch()
+    d = torch.full((len(batch.targets),), math.log(1.1))
+    a = batch.per_token(batch.advantages)
+    ours = advantages(recipes.get("rlsd")(mix=1.0), read(batch, d))
+    taught = batch.per_token(batch.taught)
+    assert torch.allclose(ours[taught & (a > 0)], a[taught & (a > 0)] * 1.1)
+    assert torch.allclose(ours[taught & (a < 0)], a[taught & (a < 0)] / 1.1)
+    assert torch.equal(ours[~taught], a[~taught])
+    half = advantages(recipes.get("rlsd")(mix=0.5), batch)
+    assert torch.allclose(half[taught & (a > 0)], a[taught & (a > 0)] * 1.05)
+    wild = advantages(recipes.get("rlsd")(mix=1.0), read(batch, 9 * torch.randn(len(a))))
+    assert torch.equal(wild.sign(), a.sign())
+    assert bool(((wild / a)[a != 0] <= 1.2001).all())
+    assert bool(((wild / a)[a != 0] >= 0.7999).all())
+
+
+@pytest.mark.parametrize("name", ["rlsd", "rlrt"])
+def test_without_the_mix_it_is_grpo_and_no_teacher_reads(name):
+    batch = read(make_batch(), torch.randn(len(make_batch().targets)))
+    recipe = recipes.get(name)(mix=0)
+    (ours,), (grpo,) = recipe.terms(batch), recipes.get("grpo")().terms(batch)
+    assert torch.equal(ours.advantages, grpo.advantages)
+    assert torch.equal(ours.coefficients, grpo.coefficients)
+    assert (ours.clip_low, ours.clip_high, ours.is_clip) == (grpo.clip_low, grpo.clip_high, grpo.is_clip)
+    assert not recipe.teaching()
+
+
+def test_rlsd_lets_go_of_the_teacher_in_fifty_steps():
+    recipe = recipes.get("rlsd")()
+    mixes = []
+    for step in (0, 25, 49, 50, 400):
+        recipe.begin(step)
+        mixes.append(recipe.mix.at(step))
+        assert recipe.teaching() == (step < 50)
+    assert mixes == pytest.approx([0.5, 0.25, 0.01, 0.0, 0.0])
+
+
+def test_rlrt_is_the_other_way_round_and_only_where_the_reward_is_full():
+    batch = make_batch()
+    d = torch.linspace(-0.3, 0.3, len(batch.targets))
+    a = batch.per_token(batch.advantages)
+    ours = advantages(recipes.get("rlrt")(mix=1.0), read(batch, d))
+    correct = batch.per_token(batch.correct) & batch.per_token(batch.taught)
+    assert torch.equal(ours[~correct], a[~correct])
+    assert torch.allclose(ours[correct], (a * torch.exp(-a.sign() * d))[correct])
+
+
+@pytest.mark.parametrize(("kind", "bounds"), [("base", (0, 2)), ("instruct", (0.5, 1.5)), ("thinking", (0.8, 1.2))])
+def test_rlrt_is_tighter_for_mature_models(kind, bounds):
+    batch = make_batch()
+    batch.advantages = torch.ones(len(batch))
+    ours = advantages(recipes.get("rlrt")(mix=1.0, model_kind=kind), read(batch, 9 * torch.randn(len(batch.targets))))
+    assert (float(ours.min()), float(ours.max())) == pytest.approx(bounds, abs=1e-6)
+    assert recipes.get("rlrt")(epsilon=0.1, model_kind=kind).epsilon == 0.1
+
+
+def test_antisd_adds_after_centring_and_learns_where_all_rewards_are_equal():
+    batch = make_batch()
+    batch.advantages = torch.zeros(len(batch))
+    d = torch.linspace(-20, 20, len(batch.targets))
+    ours = advantages(recipes.get("antisd")(), read(batch, d))
+    taught = batch.per_token(batch.taught)
+    cut = d.clamp(-5, 5)
+    assert torch.allclose(ours[taught], -0.25 * (torch.log1p(cut.exp()) - math.log(2))[taught], atol=1e-6)
+    assert not ours[~taught].any()
+    assert bool((ours <= 0.5 * -FLOOR + 1e-6).all()), "what it pays for a token is bounded"
+
+
+def test_antisd_gate_closes_on_certainty_and_opens_again(engine):
+    recipe = recipes.get("antisd")()
+    open_at = []
+    for entropy in (2.0, 1.9, 2.1, 2.0, 2.0, 1.87, 1.85, 1.99, 2.0):
+        batch = read(make_batch(), torch.ones(len(make_batch().targets)), entropy)
+        term = recipe.terms(batch)[0]
+        open_at.append(bool((term.advantages != batch.per_token(batch.advantages)).any()))
+        assert batch.log["gate"] == float(open_at[-1])
+        recipe.observe(batch.log)
+    batch = read(make_batch(), torch.ones(len(make_batch().targets)))
+    assert open_at == [True] * 7 + [False] * 2
+    assert advantages(recipe, batch).ne(batch.per_token(batch.advantages)).any(), "open again from H_0"
+
+
+def test_antisd_gate_survives_a_resume():
+    whole, first = recipes.get("antisd")(), recipes.get("antisd")()
+    numbers = [2.0, 1.9, 2.1, 2.0, 2.0, 1.5, 1.7, 2.0, 1.8]
+    for entropy in numbers[:6]:
+        whole.observe({"teacher_entropy": entropy})
+        first.observe({"teacher_entropy": entropy})
+    second = recipes.get("antisd")()
+    second.load_state_dict(first.state_dict())
+    for entropy in numbers[6:]:
+        assert whole.state_dict() == second.state_dict()
+        whole.observe({"teacher_entropy": entropy})
+        second.observe({"teacher_entropy": entropy})
+    assert whole.state_dict() == second.state_dict()
+    assert recipes.get("antisd")().state_dict() != first.state_dict()
+
+
+def test_antisd_without_a_context_is_refused():
+    with pytest.raises(ValueError, match=r"recipe.context.sources.*recipe.teacher.kind"):
+        recipes.get("antisd")(context={"sources": ["none"]})
+
+
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "credit", "sgcd"])
+def test_settings_of_a_divergence_are_refused(name):
+    with pytest.raises(ValueError, match=f"recipe.top_k=7 with recipe={name}"):
+        recipes.get(name)(top_k=7)
+
+
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "trace", "sgcd"])
+def test_a_group_of_one_is_refused(name):
+    with pytest.raises(Exception, match=r"batch.attempts is 1"):
+        build({"recipe": {"name": name}, "env": {"id": coin.ID, "kwargs": {"max_turns": 2}}, "batch": {"attempts": 1}})
+
+
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd"])
+def test_the_teacher_sees_more_and_the_student_the_same(engine, name):
+    groups, tools = played(engine)
+    recipe = recipes.get(name)()
+    samples = recipe.samples(groups, tools)
+    before = [(s.prompt_ids, s.messages) for s in samples]
+    recipe.views(samples, groups, tools)
+    assert [(s.prompt_ids, s.messages) for s in samples] == before
+    taught = [s for s in samples if s.view("teacher")]
+    assert taught
+    for s in taught:
+        text = s.view("teacher").messages[-1]["content"]
+        others = [t for a, t in enumerate(groups[s.group].trajectories) if a != s.attempt and t.reward]
+        siblings = [without_thinking(t.turns[0].text) for t in others]
+        gold = tools.gold(s.group)
+        assert gold in text if name == "rlsd" else any(x in text for x in [*siblings, gold])
+
+
+# ---- credit: contrasts
+
+
+def test_a_contrast_holds_the_other_question_and_this_samples_context(engine):
+    groups, tools = played(engine)
+    recipe = recipes.get("credit")(contrasts=2)
+    samples = recipe.samples(groups, tools)
+    recipe.views(samples, groups, tools)
+    question = [g.trajectories[0].turns[0].messages[-1]["content"] for g in groups]
+    seen = 0
+    for s in samples:
+        main, names = s.view("teacher"), ["contrast1", "contrast2"]
+        assert all((s.view(name) is None) == (main is None) for name in names)
+        if main is None:
+            continue
+        context = main.messages[-1]["content"].removeprefix(question[s.group])
+        swapped = [s.view(name).messages[-1]["content"] for name in names]
+        others = {q + context for g, q in enumerate(question) if g != s.group}
+        assert context
+        assert set(swapped) == others, "two different other tasks, the same context"
+        assert all(s.view(n).ids == engine.chat.encode(s.view(n).messages) for n in names)
+        seen += 1
+    assert seen
+
+
+def test_a_single_task_has_no_contrast(engine):
+    groups, tools = played(engine)
+    recipe = recipes.get("credit")()
+    samples = recipe.samples(groups[:1], tools)
+    recipe.views(samples, groups[:1], tools)
+    assert any(s.view("teacher") for s in samples)
+    assert not any(s.others for s in samples)
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=20), st.integers(1, 5))
+def test_partners_are_of_other_tasks_and_differ(pairs, count):
+    samples = [Sample([1], [2], None, [], "", 0.0, [], g, 0, t) for g, t in pairs]
+    columns = partners(samples, count, "s")
+    tasks = len({g for g, _ in pairs})
+    assert columns == partners(samples, count, "s"), "the same again"
+    for i, sample in enumerate(samples):
+        found = [c[i].group for c in columns if c[i] is not None]
+        assert len(found) == min(count, tasks - 1) == len(set(found))
+        assert sample.group not in found
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_credit_without_contrast_is_the_token_level_advantage_of_sdpo(seed):
+    """A_t = log q - log p at the sampled token: `opd` with form=sampled, term by term and in the gradient."""
+    w = World(recipes.get("credit")(contrast=0), seed)
+    opd = World(recipes.get("opd")(form="sampled"), seed)
+    assert set(w.recipe.streams()) == {"teacher"}
+    (ours,), (theirs,) = w.recipe.terms(w.batch), opd.recipe.terms(opd.batch)
+    assert torch.equal(ours.coefficients, theirs.coefficients)
+    for a, b in zip(w.fused()[1], opd.fused()[1], strict=True):
+        assert torch.allclose(a, b)
+    (_, gradient), advantage = w.fused(), zero()
+    y, logq = w.logp_y(), w.logq()
+    for i in range(len(w.samples)):
+        for t in w.tokens(i) if w.reads(i) else ():
+            rho, mismatch = w.importance(t, y[t])
+            gap = float(logq[t, w.batch.targets[t]] - y[t].detach())
+            advantage = advantage + gap * y[t] * rho * mismatch
+    w.hidden.grad = w.weight.grad = None
+    (-advantage / w.batch.per_token(w.batch.taught).sum()).backward()
+    assert torch.allclose(gradient[0], w.hidden.grad)
+    assert torch.allclose(gradient[1], w.weight.grad)
+
+
+@pytest.mark.parametrize("centre", ["sequence", "batch"])
+def test_a_centred_contrast_favours_no_token_on_average(centre):
+    w = World(recipes.get("credit")(centre=centre, contrast=0.7), 2)
+    contrast = w.recipe.terms(w.batch)[1].advantages
+    assert contrast.abs().sum() > 0
+    both = w.batch.taught & w.batch.viewed("contrast1")
+    assert float(contrast[w.batch.per_token(both)].mean()) == pytest.approx(0, abs=1e-6)
+    assert not contrast[~w.batch.per_token(both)].any()
+
+
+# ---- trace: spans
+
+
+def marking(who, asked):
+    """An annotator that marks the first and the last segment of what it is shown."""
+    count = len(re.findall(r"^> \[\d+\]", asked, re.MULTILINE))
+    tag = "key insight" if "this succeeded" in asked else "wrong computation"
+    return f"segments: 1, {count}\ntag: {tag}"
+
+
+def scripted_by(tools, answer):
+    """The same tools, whose models answer from a script."""
+    return Scripted(**{f.name: getattr(tools, f.name) for f in fields(tools)}).answering(answer)
+
+
+def annotated(engine, answer=marking, **settings):
+    groups, tools = played(engine)
+    scripted = scripted_by(tools, answer)
+    recipe = recipes.get("trace")(**settings)
+    samples = recipe.samples(groups, scripted)
+    recipe.views(samples, groups, scripted)
+    return recipe, samples, scripted
+
+
+def test_the_teacher_of_trace_is_told_the_tag_and_nothing_of_the_attempt(engine):
+    _, samples, tools = annotated(engine, coverage=1.0)
+    for s in samples:
+        told = s.view("teacher").messages[-1]["content"]
+        tag = "key insight" if s.reward == 1 else "wrong computation"
+        question = s.messages[-1]["content"]
+        plain = reworded("paper", s.messages, Hint(notes=(("tag", tag),)))[-1]["content"]
+        assert told == plain
+        assert told.startswith(question)
+        assert s.notes["spans"]
+        assert all(m["content"] == question for m in s.messages[-1:]), "the policy's own prompt is as it was"
+    assert tools.log["annotated"] == 1
+    assert {who for who, _ in tools.asked} == {"policy"}
+
+
+def test_spans_cover_no_more_than_a_quarter(engine):
+    _, samples, _ = annotated(engine)
+    for s in samples:
+        assert sum(b - a for a, b in s.notes["spans"]) <= 0.25 * len(s.action_ids)
+        assert bool(s.notes["spans"]) == (s.view("teacher") is not None), "no span, no teacher"
+
+
+def test_an_unclear_annotation_marks_nothing(engine):
+    recipe, samples, tools = annotated(engine, lambda who, asked: "It failed early on, I think.")
+    assert not any(s.view("teacher") or s.notes["spans"] for s in samples)
+    assert tools.log["annotated"] == 0
+    batch = Batch(samples)
+    batch.advantages = torch.ones(len(batch))
+    (policy,) = recipe.terms(batch)
+    assert torch.allclose(policy.coefficients, torch.tensor(1 / len(batch.targets))), "GRPO on everything"
+
+
+def marked_batch() -> Batch:
+    batch = make_batch()
+    for k, s in enumerate(batch.samples):
+        s.notes["spans"] = [(0, 1)] if k % 3 else []
+    return batch
+
+
+def test_trace_hands_over_from_distillation_to_grpo():
+    recipe, batch = recipes.get("trace")(), marked_batch()
+    shares = []
+    for step in (0, 9, 10, 25, 39, 40):
+        recipe.begin(step)
+        policy, *distil = recipe.terms(batch)
+        span = policy.coefficients < policy.coefficients.max() - 1e-9
+        n = len(batch.targets)
+        inside = float(policy.coefficients[span].sum() * n / span.sum()) if span.any() else 1.0
+        shares.append((inside, float(sum(d.coefficients.sum() for d in distil))))
+        assert recipe.teaching() == (step < 40)
+    lam = [0.5, 0.5, 0.5, 0.25, 0.5 / 30, 0.0]
+    assert [a for a, _ in shares] == pytest.approx([1 - x / 0.5 for x in lam], abs=1e-5)
+    whole = sum(1 / len(s.action_ids) for s in batch.samples if s.notes["spans"] and s.teacher_ids) / len(batch)
+    assert [b for _, b in shares] == pytest.approx([x * whole for x in lam], abs=1e-6)
+
+
+def test_each_outcome_has_its_direction_and_entries_are_cut_on_request_only():
+    batch = marked_batch()
+    _, key, error = recipes.get("trace")().terms(batch)
+    right = batch.per_token(batch.correct)
+    assert (key.alpha, error.alpha) == (0.0, 1.0)
+    assert not key.coefficients[~right].any()
+    assert not error.coefficients[right].any()
+    assert (key.clip, key.clip_at) == (0.05, "position")
+    with pytest.warns(UserWarning, match="reverses gradients"):
+        _, key, _ = recipes.get("trace")(clip_at="entry").terms(batch)
+    assert key.clip_at == "entry"
+    with pytest.raises(ValueError, match=r"recipe.alpha=0.3 .*recipe.key_alpha"):
+        recipes.get("trace")(alpha=0.3)
+
+
+# ---- sgcd: notes on siblings
+
+
+def test_a_note_is_written_for_mixed_groups_and_read_by_the_teacher_alone(engine):
+    groups, tools = played(engine)
+    tools = scripted_by(tools, lambda who, asked: "<think>hm</think>Add the codes up first.")
+    recipe = recipes.get("sgcd")()
+    samples = recipe.samples(groups, tools)
+    before = [(s.prompt_ids, s.messages) for s in samples]
+    recipe.views(samples, groups, tools)
+    mixed = {g for g, group in enumerate(groups) if len({t.reward for t in group.trajectories}) == 2}
+    assert mixed
+    assert len(tools.asked) == len(mixed) == tools.log["notes"], "one note a group"
+    assert {s.group for s in samples if s.view("teacher")} == mixed
+    assert [(s.prompt_ids, s.messages) for s in samples] == before
+    for s in samples:
+        if s.group in mixed:
+            told = s.view("teacher").messages[-1]["content"]
+            assert "Add the codes up first." in told
+            assert "<think>" not in told
+    good, bad = tools.asked[0][1].split("Attempts at this that failed:")
+    first = groups[min(mixed)]
+    assert all(without_thinking(t.turns[0].text) in (good if t.reward else bad) for t in first.trajectories[:2])
+
+
+def test_an_author_that_says_nothing_leaves_grpo(engine):
+    groups, tools = played(engine)
+    recipe, silent = recipes.get("sgcd")(), scripted_by(tools, lambda who, asked: " ")
+    samples = recipe.samples(groups, silent)
+    recipe.views(samples, groups, silent)
+    assert not any(s.view("teacher") for s in samples)
+    batch = Batch(samples)
+    batch.advantages = torch.tensor([s.reward - 0.5 for s in samples])
+    assert torch.equal(advantages(recipe, batch), batch.per_token(batch.advantages))
+
+
+def test_sgcd_moves_credit_within_a_trajectory_and_adds_none():
+    batch = make_batch()
+    d = torch.randn(len(batch.targets), generator=torch.Generator().manual_seed(0))
+    ours, a = advantages(recipes.get("sgcd")(), read(batch, d)), batch.per_token(batch.advantages)
+    assert not torch.allclose(ours, a)
+    assert torch.equal(ours.sign(), a.sign())
+    for k in range(len(batch)):
+        own = batch.sequence == k
+        assert float(ours[own].mean()) == pytest.approx(float(batch.advantages[k]), abs=1e-6)
+    equal = advantages(recipes.get("sgcd")(), read(batch, torch.full_like(d, 0.7)))
+    assert torch.allclose(equal, a, atol=1e-5), "agreement about all tokens alike is GRPO"
+
+
+def test_credit_weights_are_golden():
+    """d = (1, -1): s = (1, -1) on a success, turned over on a failure; w = 1 +- tanh(1) / 2, whose mean is 1."""
+    d, one = torch.tensor([1.0, -1.0]), torch.ones(2)
+    counted, trajectory = torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.long)
+    up = credit_weight(d, one, counted, trajectory, 1, 0.5, 5.0)
+    assert up.tolist() == pytest.approx([1.3807971, 0.6192029], abs=1e-5)
+    assert credit_weight(d, -one, counted, trajectory, 1, 0.5, 5.0).tolist() == pytest.approx(
+        [0.6192029, 1.3807971], abs=1e-5
+    )
+
+
+# ---- parts: spans
+
+PIECES = st.lists(st.sampled_from(["a", " b", ".", "\n", " x.\n", "", " ", "3.", "14"]), max_size=30)
+
+
+@given(PIECES, st.integers(1, 8))
+def test_segments_are_a_partition_in_order(pieces, longest):
+    spans = segments(pieces, longest)
+    assert [t for a, b in spans for t in range(a, b)] == list(range(len(pieces)))
+    assert all(a < b for a, b in spans)
+    for a, b in spans:
+        assert b - a <= longest or not "".join(pieces[a + longest : b]).strip(), "only blanks run over"
+    assert sum(not "".join(pieces[a:b]).strip() for a, b in spans) <= 1, "no blank segments but a first one"
+
+
+@given(PIECES, st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), max_size=6), st.floats(0.05, 1))
+def test_coverage_is_never_exceeded(pieces, starts, share):
+    spans = [(a, a + n) for a, n in starts]
+    kept = within(spans, 20, share)
+    assert sum(b - a for a, b in kept) <= share * 20
+    given_order = iter(spans)
+    assert all(s in given_order for s in kept)
+    assert kept or not spans or spans[0][1] - spans[0][0] > share * 20, "the first is left out only where it cannot fit"
+
+
+@given(st.text(max_size=200), st.integers(1, 20))
+def test_no_reply_breaks_the_parser_or_marks_what_is_not_there(reply, count):
+    found = parse_annotation(reply, count, KEY_TAGS)
+    if found is not None:
+        assert found.tag in KEY_TAGS
+        assert all(0 <= k < count for k in found.segments)
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, unique=True), st.sampled_from(ERROR_TAGS), st.text(max_size=20))
+def test_a_clear_reply_is_read_in_its_order(numbers, tag, chatter):
+    reply = f"{chatter.replace(':', '')}\n**Segments**: {', '.join(map(str, numbers))}\n**Tag:** {tag.title()}."
+    found = parse_annotation(reply.replace("**", ""), 9, ERROR_TAGS)
+    assert found == Annotation(tuple(n - 1 for n in numbers), tag)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "segments: 0\ntag: plan", "segments: 4\ntag: plan", "segments: 2-1\ntag: plan", "segments: 1\ntag: it is 12",
+        "segments: 1", "tag: plan", "segments: one\ntag: plan", "segments: 1 and 2\ntag: plan", "segments: \ntag: plan",
+        "segments: 99999999999999999999999\ntag: plan", "segments: 1\u0662\ntag: plan",
+    ],
+)  # fmt: skip
+def test_unclear_replies_mark_nothing(reply):
+    assert parse_annotation(reply, 3, KEY_TAGS) is None
+
+
+# ---- parts: bounded shapes
+
+
+@given(LOG_RATIOS)
+def test_soft_gain_is_bounded_below_rising_and_no_more_than_half_of_d(values):
+    d = torch.tensor(sorted(values), dtype=torch.float64)
+    gain = soft_gain(d)
+    assert bool((gain >= FLOOR - 1e-12).all())
+    assert bool((gain.diff() >= -1e-12).all())
+    assert bool((gain <= d.clamp(min=0) / 2 + 1e-12).all())
+    assert bool((soft_gain(d, 5.0) <= soft_gain(torch.tensor(5.0, dtype=torch.float64)) + 1e-12).all())
+    assert soft_gain(torch.zeros(1)).item() == 0
+
+
+@given(LOG_RATIOS, st.sampled_from([-1.0, 1.0]), st.integers(1, 3))
+def test_credit_weights_only_move_credit_within_a_trajectory(values, sign, n):
+    d = torch.tensor(values, dtype=torch.float64)
+    trajectory = torch.arange(len(d)) % n
+    counted = torch.arange(len(d)) % 4 != 3
+    weights = credit_weight(d, torch.full_like(d, sign), counted, trajectory, n, 0.5, 5.0)
+    assert bool((weights[~counted] == 1).all())
+    for k in range(n):
+        own = counted & (trajectory == k)
+        if own.any():
+            assert float(weights[own].mean()) == pytest.approx(1)
+            assert float(weights[own].min()) >= 1 / 3 - 1e-9
+            order = d[own].clamp(-5, 5).argsort(stable=True)
+            assert bool(((sign * weights[own][order].diff()) >= -1e-9).all()), "sign-aware"
