@@ -39,8 +39,7 @@ from agents.losses.reduction import token_mean
 from agents.losses.terms import Likelihood, Term
 from agents.recipes.opd import OPD
 from agents.recipes.tools import StepTools
-from agents.recorded import ROLLOUTS_FILE, SCORES, Recorded, Rollout
-from agents.teachers.reading import read
+from agents.recorded import ROLLOUTS_FILE, SCORES, Recorded, Rollout, score
 from agents.teachers.teacher import Teacher, TeacherSettings
 from agents.trajectory import Group
 
@@ -137,17 +136,7 @@ class LightningOPD(OPD):
             return 0
         overlong = super().views(samples, groups, tools)
         taught = [s for s in samples if s.teacher_ids is not None]
-        if taught:
-            items = [(s.teacher_ids or [], s.action_ids) for s in taught]
-            said = tools.teachers[MAIN].score(items, tools.sampling.temperature)
-            for i in said.failed:
-                taught[i].show(MAIN, None)
-            taught = [s for s in taught if s.teacher_ids is not None]
-            if said.logits is not None:
-                targets = torch.tensor([i for s in taught for i in s.action_ids])
-                scores = torch.split(read(said.logits, targets).logprob, [len(s.action_ids) for s in taught])
-                for sample, values in zip(taught, scores, strict=True):
-                    sample.notes[SCORES] = values.tolist()
+        taught = score(taught, tools.teachers[MAIN], tools.sampling.temperature)
         if self._sampling:
             self._kept.add(self._step, groups, taught, self._identity())
         return overlong
