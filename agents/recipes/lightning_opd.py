@@ -71,18 +71,14 @@ class LightningOPD(OPD):
     @model_validator(mode="after")
     def _consistent(self) -> LightningOPD:
         if self.form != "sampled":
-            raise ValueError(
-                f"recipe.form={self.form!r} with recipe=lightning_opd: kept are the sampled tokens' scores"
-            )
+            raise ValueError(f"recipe.form={self.form!r} with recipe=lightning_opd: it keeps sampled tokens' scores")
         if self.teacher.kind not in ("frozen", "external", "server"):
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe=lightning_opd: what it says is kept, so it "
                 "must not move; set recipe.teacher.kind to frozen, external or server"
             )
         if self.intervention is not None:
-            raise ValueError(
-                "recipe.intervention with recipe=lightning_opd: judges weigh divergences, and here is none"
-            )
+            raise ValueError("recipe.intervention with recipe=lightning_opd: judges weigh divergences, here is none")
         if self.fine_tuned_on and self.fine_tuned_on != self.teacher.model:
             warnings.warn(
                 f"recipe.fine_tuned_on={self.fine_tuned_on!r} is not recipe.teacher.model={self.teacher.model!r}: a "
