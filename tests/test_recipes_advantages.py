@@ -227,6 +227,27 @@ def test_a_contrast_holds_the_other_question_and_this_samples_context(engine):
     assert seen
 
 
+@pytest.mark.parametrize("placement", ["turn", "head"])
+@pytest.mark.parametrize("wording", ["paper", "turn", "inline"])
+def test_a_hint_about_an_episode_fits_the_question_of_a_task_that_was_solved_at_once(engine, placement, wording):
+    groups, tools = played(engine, max_turns=2)
+    episode = next(g for g in groups if any(len(t.turns) == 2 for t in g.trajectories))
+    episode.trajectories[0].turns[-1].reward = 1.0
+    at_once = next(g for g in groups if g is not episode and any(len(t.turns) == 1 for t in g.trajectories))
+    at_once.trajectories = [t for t in at_once.trajectories if len(t.turns) == 1]
+    groups = [episode, at_once]
+    own, other = (g.trajectories[0].turns[0].messages[-1]["content"] for g in groups)
+    recipe = recipes.get("credit")(context={"sources": ["sibling"], "placement": placement, "wording": wording})
+    samples = recipe.samples(groups, tools)
+    recipe.views(samples, groups, tools)
+    titles = ("The following attempt at this task succeeded", "An attempt at this task that succeeded")
+    for s in samples:
+        for stream in ("teacher", "contrast1") if s.group == 0 and s.view("teacher") else ():
+            told = "".join(m["content"] for m in s.view(stream).messages)
+            assert any(title in told for title in titles)
+            assert (own in told, other in told) == (stream == "teacher", stream == "contrast1")
+
+
 def test_a_single_task_has_no_contrast(engine):
     groups, tools = played(engine)
     recipe = recipes.get("credit")()
