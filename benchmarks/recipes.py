@@ -7,10 +7,10 @@
     python benchmarks/recipes.py write       # docs/recipes.md from what there is
 
 The policy of the first three is made on the spot (a tokenizer of 512 entries and 0.4M weights that imitated calls,
-three in ten of them wrong), so that five seeds of every recipe cost minutes; what it says about large models is nothing. Recipes
-keep their published settings, but for what would not fit: the learning rate, the batch, lengths, and what the teacher
-sees, which is the answer that the environment's feedback states wherever the method wants privileged information, and
-the stronger model where it wants an external one. So they do not have the same information: `knows` says who had what.
+three in ten of them wrong), so that five seeds of every recipe cost minutes; it says nothing about large models.
+Recipes keep their published settings, but for what would not fit: the learning rate, the batch, lengths, and what the
+teacher sees, which is the answer that the environment's feedback states wherever the method wants privileged
+information, and the stronger model where it wants an external one. So they do not have the same information.
 Runs go to runs/recipes and are skipped when started again; results to docs/benchmarks/recipes.json, docs/recipes.md.
 """
 

@@ -62,6 +62,15 @@ def step_metrics(
     }
 
 
+def health(groups: Sequence[Group]) -> dict[str, Any]:
+    """Signs of a collapse that held-out attempts show: those of StableOPD."""
+    turns = [turn for g in groups for t in g.scored() for turn in t.turns if turn.source == "policy"]
+    return {
+        "truncated": _mean([float(turn.finish_reason == "length") for turn in turns]),
+        "repetitive": _mean([float(repetitive(turn.text)) for turn in turns]),
+    }
+
+
 def teacher_monitors(found: Sequence[TokenStats]) -> dict[str, float | None]:
     """How student and teacher compare where both were read, from what the loss measured anyway; None where nothing was.
 
@@ -89,15 +98,6 @@ def teacher_monitors(found: Sequence[TokenStats]) -> dict[str, float | None]:
         "log_ratio_q95": float(ratio[int(0.95 * (len(ratio) - 1))]) if len(ratio) else None,
         "entropy_ratio": float(ours[both].sum()) / spread if spread > 0 else None,
         "teacher_top_mass": float(mass.mean()) if len(mass) else None,
-    }
-
-
-def health(groups: Sequence[Group]) -> dict[str, Any]:
-    """Signs of a collapse that held-out attempts show: those of StableOPD."""
-    turns = [turn for g in groups for t in g.scored() for turn in t.turns if turn.source == "policy"]
-    return {
-        "truncated": _mean([float(turn.finish_reason == "length") for turn in turns]),
-        "repetitive": _mean([float(repetitive(turn.text)) for turn in turns]),
     }
 
 
