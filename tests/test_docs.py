@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -59,7 +61,9 @@ def test_write_a_recipe(tiny_dir, tmp_path, monkeypatch, capsys):
     import agents
 
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "write_a_recipe"}
+    page = types.ModuleType("write_a_recipe")
+    monkeypatch.setitem(sys.modules, page.__name__, page)  # as for a file, where types are looked up
+    names = page.__dict__
     for code in blocks("docs/write-a-recipe.md"):
         assert '"smollm2-135m"' in code or "agents.train" not in code
         exec(code.replace('"smollm2-135m"', repr(str(tiny_dir))), names)
