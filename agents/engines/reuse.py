@@ -79,8 +79,8 @@ class Memory:
 class Beginnings(Memory):
     """A memory for prompts that begin alike and end differently: also the beginning of a row is taken.
 
-    They come round in the same order, so that the row which was put longest ago is wanted next: what does not fit is not
-    remembered, and nothing is forgotten for it.
+    They come round in the same order, so that the row which was put longest ago is wanted next: what does not fit is
+    not remembered, and nothing is forgotten for it.
     """
 
     def put(self, ids: Sequence[int], layers: Layers) -> None:
