@@ -96,6 +96,7 @@ bench: $(BIN)/.peers
 	$(BIN)/python benchmarks/lcb_grading.py
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/learning_household.py
+	$(BIN)/python benchmarks/discovery.py
 
 clean:
 	rm -rf $(VENV) $(ALFWORLD) $(VLLM) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

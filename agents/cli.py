@@ -138,6 +138,7 @@ def _list(known: argparse.Namespace, rest: list[str]) -> int:
         for name in recipes.names():
             first = (sys.modules[recipes.get(name).__module__].__doc__ or "").strip().splitlines()[0]
             print(f"  {name:28} {first}")
+        print(f"  {'FILE.py:CLASS, MODULE:CLASS':28} one of your own: docs/write-a-recipe.md")
     except ModuleNotFoundError as error:
         print(f"recipes: need {error.name}: pip install 'rfenvs[agents]'")
     print("packaged models")
@@ -289,7 +290,9 @@ def _teach(config: Any) -> int:
 
     name = type(config.recipe).name
     print("usage: rfenvs train RECIPE [--fresh] [--section.field VALUE ...]\n")
-    print("RECIPE is a name, or a TOML or YAML file with the settings below.\n")
+    print(
+        "RECIPE is a name, or a TOML or YAML file with the settings below, or your own: FILE.py:CLASS, MODULE:CLASS.\n"
+    )
     print(f"recipes: {', '.join(recipes.names())}; ready-made runs: {', '.join(packaged())}\n")
     print("settings (in brackets: what this command gives them):")
     listed = [*fields(TrainConfig, values=config), *fields(type(config.recipe), "recipe.", config.recipe)]

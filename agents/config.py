@@ -23,6 +23,7 @@ from agents.engines.base import EngineSettings, Sampling
 from agents.errors import SetupError
 from agents.history import RolloutSettings
 from agents.recipes.base import Recipe, TaughtRecipe
+from agents.training.alarms import AlarmSettings
 from agents.training.learner import OptimSettings
 
 
@@ -103,6 +104,7 @@ class TrainConfig(_Settings):
     batch: BatchSettings = BatchSettings()
     optim: OptimSettings = OptimSettings()
     eval: EvalSettings = EvalSettings()
+    alarms: AlarmSettings = AlarmSettings()
     steps: int = Field(100, ge=0, description="rollout batches")
     seed: int = Field(0, description="seeds tasks, sampling and contexts")
     run_dir: Path | None = Field(
@@ -131,6 +133,11 @@ class TrainConfig(_Settings):
             raise ValueError("sampling.top_p must be 1 in training: log-probabilities are those of the full softmax")
         if self.optim.steps_per_batch > self.batch.tasks * self.batch.attempts:
             raise ValueError("optim.steps_per_batch is more than batch.tasks x batch.attempts samples")
+        if self.alarms.action == "rollback" and not self.save_every:
+            raise ValueError(
+                "alarms.action='rollback' goes back to a checkpoint, but save_every=0 writes none; set save_every, or "
+                "alarms.action='stop'"
+            )
         recipe = self.recipe
         recipe.check_run(self)
         if isinstance(recipe, TaughtRecipe):
@@ -217,10 +224,10 @@ def packaged() -> dict[str, str]:
 
 
 def load(source: str, overrides: Mapping[str, Any] | None = None) -> TrainConfig:
-    """Configuration from a recipe's name, a packaged file's name (``quickstart``), or a TOML or YAML path."""
+    """Configuration from a recipe's name or place, a packaged file's name (``quickstart``), or a TOML or YAML path."""
     settings: Mapping[str, Any]
     path = Path(source)
-    if source in recipes.names():
+    if source in recipes.names() or recipes.is_place(source):
         settings = {"recipe": {"name": source}}
     elif source in packaged():
         settings = tomllib.loads((files("agents.recipes") / f"{source}.toml").read_text())

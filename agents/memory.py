@@ -9,8 +9,10 @@ Source: the playbook of RESD (arXiv 2605.12741). Sizes are in tokens of whoever 
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -117,3 +119,36 @@ class Memory:
 
 def _plain(text: str) -> str:
     return " ".join(re.findall(r"\w+", text.lower()))
+
+
+def upper_bound(helpful: int, tried: int, total: int, exploration: float) -> float:
+    """Upper confidence bound of the share of trials that helped (UCB1); infinite where there was none.
+
+    ``tried`` are the trials of the entry, ``total`` those of all entries.
+
+    >>> upper_bound(1, 2, 1, 1.0)
+    0.5
+    """
+    if not tried:
+        return math.inf
+    return helpful / tried + exploration * math.sqrt(math.log(max(total, 1)) / tried)
+
+
+def pick(memory: Memory, askers: Sequence[int], own: Mapping[int, str], exploration: float) -> dict[int, str]:
+    """The key of one entry for each asker: that of the largest `upper_bound`, among equals the asker's ``own`` first.
+
+    What one asker was given counts as a trial that did not help for those after it, so that a step spreads. Nobody gets
+    anything from an empty memory.
+    """
+    counts = {e.key: (e.helpful, e.helpful + e.harmful) for e in memory}
+    given: Counter[str] = Counter()
+    picked: dict[int, str] = {}
+    for asker in askers if counts else ():
+        total = sum(tried for _, tried in counts.values()) + given.total()
+        bounds = {
+            key: upper_bound(helpful, tried + given[key], total, exploration)
+            for key, (helpful, tried) in sorted(counts.items())
+        }
+        picked[asker] = max(bounds, key=lambda key: (bounds[key], own.get(asker) == key))
+        given[picked[asker]] += 1
+    return picked

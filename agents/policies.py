@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import rfenvs
 from agents.errors import SetupError
 from agents.history import Past, windowed
-from agents.trajectory import Message, Trajectory, Turn
+from agents.trajectory import Message, Trajectory, Turn, judged
 from rfenvs.graders.judge_http import HTTPJudge
 from rfenvs.graders.rubric import JudgeError
 
@@ -105,12 +105,13 @@ def play(
         messages = windowed(opening, past, history)
         action = policy.act(env, task, [dict(m) for m in messages], len(trajectory.turns), seed)
         _, reward, terminated, truncated, info = env.step(action)
+        number, scored = judged(task.id, float(reward), bool(info["scored"]))
+        trajectory.scored = trajectory.scored and scored
         finish = getattr(action, "finish_reason", None) or "stop"
-        turn = Turn([], [], [], str(action), list(messages), float(reward), info["feedback"], finish)
+        turn = Turn([], [], [], str(action), list(messages), number, info["feedback"], finish)
         trajectory.turns.append(turn)
         if terminated or truncated:
-            trajectory.scored, trajectory.stop_reason = info["scored"], info["stop_reason"]
-            trajectory.truncated = truncated
+            trajectory.stop_reason, trajectory.truncated = info["stop_reason"], truncated
             return described, trajectory
         if turns is not None and len(trajectory.turns) >= turns:
             trajectory.stop_reason, trajectory.truncated = "rollout_turns", True

@@ -13,15 +13,40 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.batch import Sample, View
+import torch
+
+from agents.batch import MAIN, Sample, View
 from agents.errors import SetupError
 from agents.report.metrics import iter_jsonl, jsonable, parse_row
+from agents.teachers.reading import read
+from agents.teachers.teacher import Teacher
 from agents.trajectory import Group, Trajectory, Turn
 
 ROLLOUTS_FILE = "rollouts.jsonl"
 
 SCORES = "teacher_logprobs"
 """`Sample.notes`: the teacher's log-probability of each action token, nats."""
+
+
+def score(samples: Sequence[Sample], teacher: Teacher, sampling_temperature: float) -> list[Sample]:
+    """Note what the teacher says of the samples' actions under its view, in place; returns those that it could score.
+
+    The others lose their view: they are not taught.
+    """
+    if not samples:
+        return []
+    items = [(s.teacher_ids or [], s.action_ids) for s in samples]
+    said = teacher.score(items, sampling_temperature)
+    failed = set(said.failed)
+    for i in failed:
+        samples[i].show(MAIN, None)
+    scored = [s for i, s in enumerate(samples) if i not in failed]
+    if said.logits is not None:
+        targets = torch.tensor([i for s in scored for i in s.action_ids])
+        values = torch.split(read(said.logits, targets).logprob, [len(s.action_ids) for s in scored])
+        for sample, logprobs in zip(scored, values, strict=True):
+            sample.notes[SCORES] = logprobs.tolist()
+    return scored
 
 
 @dataclass
@@ -37,7 +62,7 @@ class Rollout:
         for sample in samples:
             if known := self.views.get((sample.group, sample.attempt, sample.turn)):
                 view, sample.notes[SCORES] = known
-                sample.show("teacher", view)
+                sample.show(MAIN, view)
 
 
 class Recorded:
@@ -58,7 +83,7 @@ class Recorded:
             "views": [
                 {"at": [s.group, s.attempt, s.turn], **asdict(view), "logprobs": s.notes[SCORES]}
                 for s in samples
-                if SCORES in s.notes and (view := s.view("teacher"))
+                if SCORES in s.notes and (view := s.view(MAIN))
             ],
         }
         line = json.dumps(jsonable(row), allow_nan=False)

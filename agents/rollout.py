@@ -18,7 +18,7 @@ from agents.chat import Chat
 from agents.engines.base import Completion, Engine, Generate, Sampling
 from agents.errors import SetupError
 from agents.history import History, RolloutSettings, resolve
-from agents.trajectory import STATE_KEYS, Group, Message, Trajectory, Turn
+from agents.trajectory import STATE_KEYS, Group, Message, Trajectory, Turn, judged
 from sandboxes import SandboxUnavailable
 
 _log = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ class Environments:
         def one(env: gymnasium.Env[str, str], task: int, answer: rfenvs.Action) -> float | None:
             self.start(env, task)
             _, reward, _, _, info = env.step(answer)
-            return float(reward) if info.get("scored", True) else None
+            number, scored = judged(str(task), float(reward), bool(info.get("scored", True)))
+            return number if scored else None
 
         return self.map(one, self.take(len(tasks)), tasks, answers)
 
@@ -222,7 +223,7 @@ def rollout(
     An episode that the environment would continue is cut, and keeps what it earned, where its prompt leaves no room for
     an action (stop reason ``context_overflow``), at ``settings.turns`` (``rollout_turns``), and at
     ``drive.student_turns`` (``curriculum``). Where even the first prompt leaves no room, it is not scored; nor is one
-    whose environment raises (``env_error``).
+    whose environment raises (``env_error``), or gives a reward that is not finite.
 
     Equal arguments and equal weights give equal groups. An episode's actions also depend on which others run beside it:
     the engine draws for all of them in turn.
@@ -378,13 +379,14 @@ def _act(chat: Chat, episode: _Episode, choice: tuple[_Move, str | None]) -> Non
         episode.trajectory.scored, episode.trajectory.truncated = False, True
         episode.trajectory.stop_reason = "env_error"
         return
+    number, scored = judged(str(episode.task["id"]), float(reward), bool(info.get("scored", True)))
     turn = Turn(
         prompt.ids,
         ids,
         logprobs,
         move.text,
         prompt.messages,
-        float(reward),
+        number,
         list(info.get("feedback") or []),
         finish,
         source=move.source,
@@ -399,7 +401,7 @@ def _act(chat: Chat, episode: _Episode, choice: tuple[_Move, str | None]) -> Non
     episode.state = turn.after
     trajectory = episode.trajectory
     trajectory.turns.append(turn)
-    trajectory.scored = trajectory.scored and bool(info.get("scored", True))
+    trajectory.scored = trajectory.scored and scored
     if terminated or truncated:
         episode.running = False
         trajectory.truncated = bool(truncated and not terminated)

@@ -8,8 +8,12 @@ about them. Nothing here knows of torch: ids are lists of int, log-probabilities
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass, field
 from typing import Any
+
+_log = logging.getLogger(__name__)
 
 Message = dict[str, str]
 """A chat message: ``{"role": "system" | "user" | "assistant" | "tool", "content": str}``."""
@@ -56,6 +60,17 @@ class Turn:
     """The expert's action at this turn, where the rollout asked for it (`agents.rollout.Drive.advise`)."""
     reply: str = ""
     """What the environment answered, as text; the policy does not see it after the last action."""
+
+
+def judged(task: str, reward: float, scored: bool) -> tuple[float, bool]:
+    """A reward, and whether it is one: what is not finite would poison every mean, so it counts as not scored.
+
+    Says so in a warning that names the ``task``; the number is then 0.
+    """
+    if math.isfinite(reward):
+        return reward, scored
+    _log.warning("Task %s: the environment gave the reward %s: the attempt is not scored", task, reward)
+    return 0.0, False
 
 
 @dataclass

@@ -2,27 +2,29 @@
 
     python benchmarks/recipes.py warm        # two small models from nothing: a policy, and a teacher that knows more
     python benchmarks/recipes.py tune        # two learning rates for each recipe, on the dev split, one seed
-    python benchmarks/recipes.py report      # the better one, 5 other seeds, on the test split
+    python benchmarks/recipes.py report      # the better one, 3 other seeds, on the test split
     python benchmarks/recipes.py pretrained  # the packaged pretrained model of 135M parameters, one seed
     python benchmarks/recipes.py write       # docs/recipes.md from what there is
 
 The policy of the first three is made on the spot (a tokenizer of 512 entries and 0.4M weights that imitated calls,
-three in ten of them wrong), so that five seeds of every recipe cost minutes; what it says about large models is nothing. Recipes
-keep their published settings, but for what would not fit: the learning rate, the batch, lengths, and what the teacher
-sees, which is the answer that the environment's feedback states wherever the method wants privileged information, and
-the stronger model where it wants an external one. So they do not have the same information: `knows` says who had what.
+three in ten of them wrong), so that seeds of every recipe cost minutes; it says nothing about large models.
+Recipes keep their published settings, but for what would not fit: the learning rate, the batch, lengths, and what the
+teacher sees, which is the answer that the environment's feedback states wherever the method wants privileged
+information, and the stronger model where it wants an external one. So they do not have the same information.
 Runs go to runs/recipes and are skipped when started again; results to docs/benchmarks/recipes.json, docs/recipes.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
 import random
 import shutil
-import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -33,22 +35,24 @@ import torch
 
 import rfenvs  # noqa: F401  registers the ids
 from agents import recipes
-from agents.config import merged
+from agents.config import build, merged
 from agents.engines.base import Sampling
 from agents.engines.hf import HFEngine
+from agents.errors import SetupError
 from agents.rollout import Environments
 from agents.small import build_small, imitate
 from agents.teachers.hints import Hint
 from agents.teachers.wording import reworded
 from agents.training.evaluate import Estimate, evaluate
+from agents.training.trainer import Trainer
 from agents.trajectory import Message
 
 RUNS = learning.RUNS.with_name("recipes")
 POLICY, TEACHER = RUNS / "policy", RUNS / "teacher"
 RESULTS = learning.DOCS / "recipes.json"
 PAGE = Path("docs/recipes.md")
-RATES = (3e-4, 1e-3)
-STEPS, SEEDS = 12, (0, 1, 2, 3, 4)
+RATES = (1e-3, 3e-3)
+STEPS, SEEDS = 16, (0, 1, 2)
 ENV: dict[str, Any] = {"level": 1, "feedback": "expected"}
 
 COMMON: dict[str, Any] = {
@@ -77,15 +81,35 @@ ANSWER = {"sources": ["sibling", "expected"], "wording": "turn", "allow_referenc
 """What a self-teacher sees: another attempt's success, else the expected answer, as an earlier turn."""
 EXTERNAL = {"kind": "external", "model": str(TEACHER)}
 
+REFERENCE = {"sources": ["reference"], "wording": "turn", "allow_reference": True}
 SETTINGS: dict[str, dict[str, Any]] = {
-    "sdpo": {"context": ANSWER},
-    "sdpo_rich": {"context": ANSWER},
-    "sdpo_grpo": {"context": ANSWER},
-    "srpo": {"context": ANSWER},
-    "opd": {"teacher": EXTERNAL},
+    **{
+        name: {"context": ANSWER}
+        for name in ("sdpo", "sdpo_rich", "sdpo_grpo", "srpo", "rlsd", "antisd", "credit", "pbsd", "unisd")
+    },
+    **{name: {"context": REFERENCE} for name in ("opsd", "pw_opsd")},
+    **{
+        name: {"teacher": EXTERNAL}
+        for name in (
+            "opd",
+            "sod",
+            "tcod",
+            "tip",
+            "vopd",
+            "dgrpo",
+            "minillm",
+            "lightning_opd",
+            "uni_opd",
+            "stable_opd",
+            "brts",
+        )
+    },
     "sage_opd": {"teacher": EXTERNAL, "intervention": {"judge": {"kind": "rule"}}},
-    "sod": {"teacher": EXTERNAL},
-    "tcod": {"teacher": EXTERNAL},
+    "rlrt": {"context": {"sources": ["sibling"], "wording": "turn"}},
+    "mad_opd": {"teacher": EXTERNAL, "debate_tokens": 16, "rounds": 1},
+    "omniopd": {"teacher": EXTERNAL, "chunk": 4, "chunks": 2, "continuations": 4},
+    "ropd": {"teacher": EXTERNAL, "judge_tokens": 32, "unjudged": "reward"},
+    "resd": {"author_tokens": 32},
 }
 """What differs from the published settings, by recipe."""
 LEFT_OUT = {
@@ -112,7 +136,7 @@ def dialogues(n: int, noise: float, seed: int, hinted: float = 0.3) -> Iterator[
 def warm() -> None:
     """Build policy and teacher: each imitates, in rounds, until it succeeds as often as it should."""
     torch.set_num_threads(1)
-    for target, start, noise, hinted, enough in ((POLICY, None, 0.3, 0.3, 0.15), (TEACHER, POLICY, 0.02, 0.2, 0.5)):
+    for target, start, noise, hinted, enough in ((POLICY, None, 0.3, 0.3, 0.09), (TEACHER, POLICY, 0.02, 0.2, 0.3)):
         if (target / "config.json").is_file():
             continue
         draft = target.with_name("draft")
@@ -138,10 +162,10 @@ def _success(directory: Path) -> Estimate:
     return evaluate(engine, engine.chat, environments, tasks=64, attempts=2, sampling=sampling, seed=9).sampled
 
 
-def settings(name: str, rate: float, seed: int, split: str, every: int) -> dict[str, Any]:
+def settings(name: str, rate: float, seed: int, split: str) -> dict[str, Any]:
     """One run of a recipe."""
     recipe = {"name": name, **SETTINGS.get(name, {})}
-    above = {"recipe": recipe, "seed": seed, "optim": {"lr": rate}, "eval": {"split": split, "every": every}}
+    above = {"recipe": recipe, "seed": seed, "optim": {"lr": rate}, "eval": {"split": split, "every": STEPS // 2}}
     return merged(COMMON, above)
 
 
@@ -161,19 +185,34 @@ def store(key: str, value: dict[str, Any]) -> None:
     RESULTS.write_text(json.dumps({**known, key: {**known.get(key, {}), **value}}, indent=1))
 
 
-def run_all(jobs: list[tuple[str, dict[str, Any]]], workers: int) -> dict[str, Any]:
-    """Curves by the name of the run; a run that fails is reported and left out."""
-    return learning.run_all([(f"../recipes/{name}", s) for name, s in jobs], workers)
+def one(job: tuple[str, dict[str, Any]]) -> dict[str, Any]:
+    """The curve of one run, in this process."""
+    name, wanted = job
+    directory = RUNS / name
+    if not (directory / "summary.json").is_file():
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / "log.txt").open("a") as log, contextlib.redirect_stderr(log):
+            try:
+                Trainer(build({**wanted, "run_dir": str(directory)})).run()
+            except SetupError as error:
+                return {"points": [], "refused": str(error)}
+    return learning.curve(directory)
+
+
+def run_all(jobs: list[tuple[str, dict[str, Any]]], workers: int) -> list[dict[str, Any]]:
+    """Curves, in the order of the runs; several in one process after each other, since a run takes seconds."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(one, jobs))
 
 
 def tune(workers: int, only: str = "") -> None:
     """Both rates of every recipe on the dev split."""
-    known = load().get("tune", {})
-    todo = [n for n in names(only) if n not in known]
+    todo = [n for n in names(only) if n not in load().get("tune", {})]
+    jobs = [(f"tune/{n}-{rate:g}", settings(n, rate, 100, "dev")) for n in todo for rate in RATES]
+    results = iter(run_all(jobs, workers))
     for name in todo:
-        jobs = [(f"tune/{name}-{rate:g}", settings(name, rate, 100, "dev", STEPS // 2)) for rate in RATES]
-        results = list(run_all(jobs, workers).values())
-        scores = {f"{rate:g}": learning.area(result) for rate, result in zip(RATES, results, strict=True)}
+        found = [next(results) for _ in RATES]
+        scores = {f"{rate:g}": learning.area(r) if r["points"] else 0.0 for rate, r in zip(RATES, found, strict=True)}
         store("tune", {name: scores})
         print(name, {rate: round(value, 3) for rate, value in scores.items()}, flush=True)
 
@@ -185,22 +224,17 @@ def tuned(name: str) -> float:
 
 
 def report(workers: int, only: str = "") -> None:
-    """Five seeds of every recipe."""
-    known = load().get("report", {})
-    for name in names(only):
-        if name in known:
-            continue
-        started = time.perf_counter()
-        jobs = [(f"report/{name}-s{s}", settings(name, tuned(name), s, "test", STEPS // 3)) for s in SEEDS]
-        store("report", {name: list(run_all(jobs, workers).values())})
-        last = [r["points"][-1]["sampled"] for r in load()["report"][name]]
-        print(f"{name}: {mean(last):.3f} after {STEPS} steps, {time.perf_counter() - started:.0f} s", flush=True)
+    """The other seeds of every recipe."""
+    todo = [n for n in names(only) if n not in load().get("report", {})]
+    jobs = [(f"report/{n}-s{seed}", settings(n, tuned(n), seed, "test")) for n in todo for seed in SEEDS]
+    results = iter(run_all(jobs, workers))
+    for name in todo:
+        store("report", {name: [next(results) for _ in SEEDS]})
 
 
 def pretrained(workers: int, only: str = "") -> None:
     """One seed of every recipe with the pretrained model; external teachers are the model itself, shown the answer."""
-    known = load().get("pretrained", {})
-    todo = [n for n in names(only) if n not in known]
+    todo = [n for n in names(only) if n not in load().get("pretrained", {})]
     for k in range(0, len(todo), workers):
         jobs = []
         for name in todo[k : k + workers]:
@@ -208,7 +242,7 @@ def pretrained(workers: int, only: str = "") -> None:
             if recipe.get("teacher") == EXTERNAL:
                 recipe |= {"teacher": {"kind": "frozen"}, "context": ANSWER}
             jobs.append((f"pretrained/{name}", merged(merged(COMMON, PRETRAINED), {"recipe": recipe})))
-        store("pretrained", dict(zip(todo[k : k + workers], run_all(jobs, workers).values(), strict=True)))
+        store("pretrained", dict(zip(todo[k : k + workers], run_all(jobs, workers), strict=True)))
 
 
 def write() -> None:
@@ -221,10 +255,11 @@ def write() -> None:
         status = status.removeprefix("Status:").strip().split(".")[0].split(",")[0].split(":")[0]
         cells = [f"[`{name}`](recipes/{_page(name)}.md)", status or "full"]
         runs = data.get("report", {}).get(name)
-        for step in (STEPS // 3, 2 * STEPS // 3, STEPS):
+        for step in (STEPS // 2, STEPS):
             cells.append(_interval(runs, step, "sampled") if runs else "")
         cells.append(_interval(runs, STEPS, "greedy") if runs else "")
-        cells.append(f"{mean(r['points'][-1]['cpu_seconds'] for r in runs):.0f}" if runs else "")
+        spent = [r["points"][-1]["cpu_seconds"] for r in runs or [] if r["points"]]
+        cells.append(f"{mean(spent):.0f}" if spent else "")
         one = data.get("pretrained", {}).get(name)
         cells.append(" / ".join(f"{p['sampled']:.2f}" for p in one["points"][1:]) if one else "")
         if name in LEFT_OUT:

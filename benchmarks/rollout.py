@@ -139,23 +139,30 @@ def measured(variant: str, threads: int, repeats: int) -> dict[str, Any]:
 
 def report(found: dict[str, Any], threads: int, repeats: int, load: tuple[float, float]) -> str:
     """The page."""
-    libraries = {name: number for entry in found.values() for name, number in entry["libraries"].items()}
+    libraries = dict(found["ours"]["libraries"])
+    beside = found["vllm"]["libraries"] if "vllm" in found else {}
     rows = []
     for variant, entry in found.items():
         for kind in ("wall", "cpu"):
             cells = [f"{entry['speeds'][shape][kind]:.0f}" for shape in SHAPES]
             rows.append([f"{VARIANTS[variant]}, a {'second' if kind == 'wall' else 'CPU-second'}", *cells])
     made_with = ", ".join(f"{name} {number}" for name, number in sorted(libraries.items()))
+    if beside:
+        made_with += (
+            f";\nvllm-cpu {beside['vllm']} in an environment of its own, with transformers {beside['transformers']}"
+        )
+    calls = "One call" if repeats == 1 else f"Median of {repeats} calls"
+    cores = "one thread" if threads == 1 else f"{threads} threads"
     text = f"""# Sampling with two engines
 
-Tokens sampled a second: SmolLM2-135M-Instruct, float32, {threads} thread(s) of a {HARDWARE}.
-`python benchmarks/rollout.py`; {made_with} (vLLM in an environment of its own).
+Tokens sampled a second: SmolLM2-135M-Instruct, float32, {cores} of a {HARDWARE}.
+`python benchmarks/rollout.py`; {made_with}.
 Other jobs shared the machine: its load average was {load[0]:.1f} at the start and {load[1]:.1f} at the end, so that the
 figures a CPU-second are the ones to compare.
 
 - Prompts of 90 to 97 tokens, as ToolCall level 1 gives them: the first 80 are a system message that all share. Columns:
   prompts x new tokens; the last is a rollout, 8 prompts x 8 attempts x 16 new tokens.
-- Temperature 1, no stop tokens: every row samples the same number. Median of {repeats} call(s) after a short one.
+- Temperature 1, no stop tokens: every row samples the same number. {calls} after a short one that is not counted.
 - Both engines of ours return the log-probability of every token; `generate` does not, and would be slower if it did.
 - Every call of vLLM's starts with an empty prefix cache, as `Engine.generate` promises.
 

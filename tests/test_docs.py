@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -52,18 +54,37 @@ def test_readme_training(tiny_dir, tmp_path, monkeypatch, capsys):
     assert "after" in capsys.readouterr().out
 
 
-def test_write_a_recipe(tiny_dir, tmp_path):
+def test_write_a_recipe(tiny_dir, tmp_path, monkeypatch, capsys):
+    """The page's recipe is defined, equals its equation, trains; and so does the one with golden answers."""
+    import coin
+
     import agents
 
-    names: dict[str, object] = {}
-    (code,) = blocks("docs/write-a-recipe.md")
-    exec(code, names)
-    recipe = names["UndecidedSDPO"](top_k=0, context={"sources": ["feedback"]})
+    monkeypatch.chdir(tmp_path)
+    page = types.ModuleType("write_a_recipe")
+    monkeypatch.setitem(sys.modules, page.__name__, page)  # as for a file, where types are looked up
+    names = page.__dict__
+    for code in blocks("docs/write-a-recipe.md"):
+        assert '"smollm2-135m"' in code or "agents.train" not in code
+        exec(code.replace('"smollm2-135m"', repr(str(tiny_dir))), names)
+    assert capsys.readouterr().out == "gated_sc_sdpo\n"
+    recipe = names["WithGold"](top_k=0, context={"sources": ["feedback"]})
     run = agents.train(
-        recipe, model=str(tiny_dir), steps=2, batch={"tasks": 2, "attempts": 2}, sampling={"max_tokens": 4},
-        eval={"tasks": 0}, run_dir=str(tmp_path / "run"), check_teacher=0,
+        recipe, env=coin.ID, model=str(tiny_dir), steps=2, batch={"tasks": 3, "attempts": 2},
+        sampling={"max_tokens": 4}, eval={"tasks": 0}, run_dir=str(tmp_path / "gold"), check_teacher=0,
     )  # fmt: skip
-    assert run.summary["recipe"] == "undecided_sdpo"
+    assert run.summary["recipe"] == "gated_sc_sdpo_gold"
+    assert recipe.state_dict()["readings"], "the gate has read something"
+
+
+def test_write_a_recipe_names_parts_that_are_there():
+    text = (ROOT / "docs" / "write-a-recipe.md").read_text()
+    for path in set(re.findall(r"`((?:agents|tests)/[a-z_/]+\.py)`", text)):
+        assert (ROOT / path).is_file(), path
+    from agents.recipes.tools import StepTools
+
+    named = next(row for row in text.splitlines() if "StepTools" in row)
+    assert all(hasattr(StepTools, name) for name in re.findall(r"`([a-z_]+)`", named.split("|")[3]))
 
 
 STATE_TOLD = {

@@ -260,6 +260,13 @@ def test_unsure_tokens_and_sure_wrong_ones_are_kept():
     assert chosen(entropy, gap, rho=0.75, quantile=1.0) == [False, True, True, True]
 
 
+def test_one_very_unsure_token_does_not_press_down_the_others():
+    """Entropies 0, 1, 1.4, 100, cut at their median 1.2: h^ = 0, 0.83, 1, 1; with d^ = 0, 1/3, 0, 1: 0, 0.89, 1, 1."""
+    entropy, gap = [0.0, 1.0, 1.4, 100.0], [0.0, 1.0, 0.0, 3.0]
+    assert chosen(entropy, gap, rho=0.5, quantile=0.5) == [False, False, True, True]
+    assert chosen(entropy, gap, rho=0.5, quantile=1.0) == [False, True, False, True], "not cut"
+
+
 def test_the_released_product_never_draws_a_sure_token_first():
     entropy, gap = [0.0, 1.0, 1.0, 1.0], [9.0, 0.5, 0.5, 0.5]
     assert chosen(entropy, gap, rho=0.75, select="product") == [False, True, True, True]

@@ -96,6 +96,21 @@ def test_what_another_teacher_made_of_the_policy_is_said():
         LightningOPD(teacher={"kind": "ema"})
 
 
+def test_each_pass_has_every_rollout_once_in_an_order_of_its_own():
+    recipe, orders = LightningOPD(rollout_steps=6), []
+    for step in range(6):
+        group = Group({"id": str(step), "index": step}, [])
+        recipe._kept.add(step, [group], [], recipe._identity())
+    for step in range(6, 24):
+        recipe.begin(step)
+        replayed = recipe.replay(step)
+        assert replayed is not None
+        orders.append(replayed[0].task["index"])
+    passes = [orders[k : k + 6] for k in (0, 6, 12)]
+    assert all(sorted(order) == list(range(6)) for order in passes)
+    assert len(set(map(tuple, passes))) == 3
+
+
 # ---- runs
 
 

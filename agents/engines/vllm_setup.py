@@ -89,5 +89,5 @@ def explain(path: str, settings: EngineSettings) -> Iterator[None]:
 
 def _short(error: Exception) -> str:
     """The message of an exception on one line."""
-    text = " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     return text if len(text) <= 400 else text[:400] + " ..."

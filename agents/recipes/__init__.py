@@ -1,4 +1,4 @@
-"""Methods, one file each: `get` looks one up by name, `names` lists them."""
+"""Methods, one file each: `get` looks one up by name, or by the place of your own; `names` lists them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,12 @@ _TABLE = {
     "rlsd": "agents.recipes.rlsd:RLSD",
     "ropd": "agents.recipes.ropd:ROPD",
     "sage_opd": "agents.recipes.sage_opd:SAGEOPD",
+    "score": "agents.recipes.score:SCoRe",
     "sdpo": "agents.recipes.sdpo:SDPO",
     "sdpo_grpo": "agents.recipes.sdpo_grpo:Blend",
     "sdpo_rich": "agents.recipes.sdpo:SDPORich",
     "sgcd": "agents.recipes.sgcd:SGCD",
+    "skill_sd": "agents.recipes.skill_sd:SkillSD",
     "sod": "agents.recipes.sod:SOD",
     "sort": "agents.recipes.sort:SORT",
     "srpo": "agents.recipes.srpo:SRPO",
@@ -60,11 +62,30 @@ def names() -> list[str]:
 
 
 def get(name: str) -> type[Recipe]:
-    """The recipe class of that name; call it to set its fields. Raises `SetupError` for an unknown name."""
+    """The recipe class of that name; call it to set its fields.
+
+    One of your own is named by its place: ``my_package.my_module:MyRecipe``, or ``./my_method.py:MyRecipe``, where the
+    class may be left out if the file defines one recipe (`agents.recipes.own`).
+
+    Raises:
+        SetupError: There is no such recipe.
+    """
+    if is_place(name):
+        from agents.recipes.own import load
+
+        return load(name)
     if name not in _TABLE:
         near = difflib.get_close_matches(name, _TABLE, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise SetupError(f"recipe={name!r} is unknown; {hint}there are {', '.join(names())}")
+        raise SetupError(
+            f"recipe={name!r} is unknown; {hint}there are {', '.join(names())}; one of your own is ./file.py:Class or "
+            "module:Class"
+        )
     module, _, attribute = _TABLE[name].partition(":")
     recipe: type[Recipe] = getattr(import_module(module), attribute)
     return recipe
+
+
+def is_place(name: str) -> bool:
+    """Whether a recipe is named by where it is, not by a name of the table."""
+    return name not in _TABLE and (":" in name or name.endswith(".py"))

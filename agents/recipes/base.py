@@ -45,12 +45,18 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: ClassVar[str]
+    """What runs are called by; where a class gives none, its own name in lower case."""
     run_defaults: ClassVar[Mapping[str, Any]] = {}
     """Published settings of the run around the method (learning rate, batch), below what a user sets."""
 
     _step: int = PrivateAttr(default=0)
 
     normalise_advantages: bool = Field(False, description="divide group advantages by their standard deviation")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.lower()
 
     def drive(self, step: int) -> Drive:
         """Who acts, and how far, in the rollout of training step ``step`` (from 0); by default the policy alone."""

@@ -39,8 +39,7 @@ from agents.losses.reduction import token_mean
 from agents.losses.terms import Likelihood, Term
 from agents.recipes.opd import OPD
 from agents.recipes.tools import StepTools
-from agents.recorded import ROLLOUTS_FILE, SCORES, Recorded, Rollout
-from agents.teachers.reading import read
+from agents.recorded import ROLLOUTS_FILE, SCORES, Recorded, Rollout, score
 from agents.teachers.teacher import Teacher, TeacherSettings
 from agents.trajectory import Group
 
@@ -72,18 +71,14 @@ class LightningOPD(OPD):
     @model_validator(mode="after")
     def _consistent(self) -> LightningOPD:
         if self.form != "sampled":
-            raise ValueError(
-                f"recipe.form={self.form!r} with recipe=lightning_opd: kept are the sampled tokens' scores"
-            )
+            raise ValueError(f"recipe.form={self.form!r} with recipe=lightning_opd: it keeps sampled tokens' scores")
         if self.teacher.kind not in ("frozen", "external", "server"):
             raise ValueError(
                 f"recipe.teacher.kind={self.teacher.kind!r} with recipe=lightning_opd: what it says is kept, so it "
                 "must not move; set recipe.teacher.kind to frozen, external or server"
             )
         if self.intervention is not None:
-            raise ValueError(
-                "recipe.intervention with recipe=lightning_opd: judges weigh divergences, and here is none"
-            )
+            raise ValueError("recipe.intervention with recipe=lightning_opd: judges weigh divergences, here is none")
         if self.fine_tuned_on and self.fine_tuned_on != self.teacher.model:
             warnings.warn(
                 f"recipe.fine_tuned_on={self.fine_tuned_on!r} is not recipe.teacher.model={self.teacher.model!r}: a "
@@ -137,17 +132,7 @@ class LightningOPD(OPD):
             return 0
         overlong = super().views(samples, groups, tools)
         taught = [s for s in samples if s.teacher_ids is not None]
-        if taught:
-            items = [(s.teacher_ids or [], s.action_ids) for s in taught]
-            said = tools.teachers[MAIN].score(items, tools.sampling.temperature)
-            for i in said.failed:
-                taught[i].show(MAIN, None)
-            taught = [s for s in taught if s.teacher_ids is not None]
-            if said.logits is not None:
-                targets = torch.tensor([i for s in taught for i in s.action_ids])
-                scores = torch.split(read(said.logits, targets).logprob, [len(s.action_ids) for s in taught])
-                for sample, values in zip(taught, scores, strict=True):
-                    sample.notes[SCORES] = values.tolist()
+        taught = score(taught, tools.teachers[MAIN], tools.sampling.temperature)
         if self._sampling:
             self._kept.add(self._step, groups, taught, self._identity())
         return overlong

@@ -26,9 +26,9 @@ from pydantic import Field, PrivateAttr
 
 from agents.advantages import group_advantages
 from agents.batch import Sample
+from agents.guides import Guide, guides_file, read_guides
 from agents.recipes.grpo import GRPO
 from agents.recipes.tools import StepTools
-from agents.replay import Guide, guides_file, read_guides
 from agents.trajectory import Group, Trajectory, Turn
 
 if TYPE_CHECKING:

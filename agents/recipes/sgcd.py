@@ -41,7 +41,7 @@ class SGCD(AdvantageRecipe):
     """Policy gradient whose credit a note on the siblings moves within each trajectory."""
 
     name: ClassVar[str] = "sgcd"
-    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}, "check_teacher": 0}
     gives: ClassVar[tuple[str, ...]] = ("summary",)
 
     context: Context = Context(sources=["summary"], wording="paper")

@@ -90,6 +90,10 @@ class SORT(GRPO):
         references = [s for s in samples if s.source == "reference"]
         return [*(super().batches(own, steps) if own else []), *([references] if references else [])]
 
+    def idle(self, batch: Batch) -> Tensor | None:
+        """Flat groups, but no references."""
+        return batch.made_by("policy") & (batch.advantages == 0)
+
     def terms(self, batch: Batch) -> list[Term]:
         """GRPO on the policy's tokens, weighted likelihood on those of references."""
         own, given = batch.per_token(batch.made_by("policy")), batch.per_token(batch.made_by("reference"))

@@ -23,7 +23,7 @@ from agents.errors import SetupError
 from agents.losses.fused import auto_chunk, token_stats
 from agents.rollout import Environments
 from agents.teachers.teacher import Teacher
-from agents.trajectory import Group, Message
+from agents.trajectory import Group, Message, judged
 
 
 @dataclass(frozen=True)
@@ -179,8 +179,10 @@ class StepTools:
                 reply.text, token_ids=reply.completion.ids, finish_reason=reply.completion.finish_reason
             )
             _, reward, _, _, info = env.step(action)  # type: ignore[attr-defined]
-            scored = bool(info.get("scored", True)) and bool(reply.completion.ids)
-            return Attempt(group, reply, float(reward), list(info.get("feedback") or []), scored)
+            number, scored = judged(str(tasks[group]), float(reward), bool(info.get("scored", True)))
+            return Attempt(
+                group, reply, number, list(info.get("feedback") or []), scored and bool(reply.completion.ids)
+            )
 
         return environments.map(one, environments.take(len(replies)), replies)
 

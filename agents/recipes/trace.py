@@ -52,7 +52,7 @@ class TRACE(TaughtRecipe):
     """GRPO, and distillation on annotated spans while the schedule lasts."""
 
     name: ClassVar[str] = "trace"
-    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}}
+    run_defaults: ClassVar[Mapping[str, Any]] = {"optim": {"lr": 1e-6}, "check_teacher": 0}
     gives: ClassVar[tuple[str, ...]] = ("tag",)
 
     teacher: TeacherSettings = TeacherSettings(kind="periodic", every=10)

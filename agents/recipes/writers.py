@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from agents.batch import Sample
 from agents.credit.spans import ERROR_TAGS, KEY_TAGS, Span, numbered, parse_annotation, segments, within
-from agents.recipes.tools import StepTools, question_of
+from agents.recipes.tools import Attempt, StepTools, question_of
 from agents.teachers.hints import many_turns, without_thinking
 from agents.trajectory import Group, Message, Trajectory
 from rfenvs.feedback import clip
@@ -49,6 +49,22 @@ Write one skill for tasks of this kind: one or two general sentences on what to 
 another such task, too. Do not mention this task's answer. Reply with the skill alone."""
 
 
+AGAIN = (
+    "There may be a mistake in the answer above. Look at it again, correct it if something is wrong, and give the "
+    "whole answer once more."
+)
+
+
+def second_attempts(first: Sequence[Sample], tools: StepTools) -> list[Attempt]:
+    """The policy's second answer to each question, judged: it sees its first one, not what that was worth."""
+    return tools.attempt(
+        [
+            (s.group, [*s.messages, {"role": "assistant", "content": s.text}, {"role": "user", "content": AGAIN}])
+            for s in first
+        ]
+    )
+
+
 def mark_spans(
     samples: Sequence[Sample], tools: StepTools, author: str, share: float, max_tokens: int
 ) -> list[tuple[str, list[Span]] | None]:
@@ -57,8 +73,9 @@ def mark_spans(
     None where the reply is unclear, or nothing that it marks fits.
     """
     chat, cuts, asked = tools.chat, [], []
+    pieces = {i: chat.decode([i]) for i in {i for sample in samples for i in sample.action_ids}}
     for sample in samples:
-        spans = segments([chat.decode([i]) for i in sample.action_ids])
+        spans = segments([pieces[i] for i in sample.action_ids])
         right = sample.reward >= 1.0
         content = MARK.format(
             task=_task(sample.messages),

@@ -36,7 +36,7 @@ class MetricsWriter:
         self._trajectories = _open_for_append(root / TRAJECTORIES_FILE)
 
     def log(self, step: int, kind: str, values: Mapping[str, Any]) -> None:
-        """Append one row to ``metrics.jsonl``. ``kind`` is ``train``, ``eval``, ``teacher`` or ``alarm``."""
+        """Append one row to ``metrics.jsonl``. ``kind`` is ``train``, ``eval``, ``teacher``, ``alarm`` or ``stop``."""
         _append(self._metrics, [{"step": step, "kind": kind, **values}])
 
     def log_trajectories(self, rows: Iterable[Mapping[str, Any]]) -> None:

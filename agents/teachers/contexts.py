@@ -134,7 +134,7 @@ def add_contexts(
         hint = _first_available(context, sample, sources)
         if hint is None or asked is None:
             continue
-        messages, ids = _prompt(context, asked, groups, chat, hint)
+        messages, ids = _prompt(context, asked, groups, chat, hint, many_turns(groups[sample.group]))
         if len(ids) + len(sample.action_ids) > limit:
             overlong += 1
             continue
@@ -154,13 +154,13 @@ def _first_available(context: Context, sample: Sample, sources: Sources) -> Hint
 
 
 def _prompt(
-    context: Context, sample: Sample, groups: Sequence[Group], chat: Chat, hint: Hint
+    context: Context, sample: Sample, groups: Sequence[Group], chat: Chat, hint: Hint, many: bool
 ) -> tuple[list[Message], list[int]]:
-    """The teacher's conversation, and its ids."""
+    """The teacher's conversation, and its ids; ``many``: the hint is about an episode of many turns."""
     if not hint:
         return sample.messages, sample.prompt_ids
     hint = hint.clipped(lambda text: _clip(chat, text, context.max_tokens))
-    trajectory, many = groups[sample.group].trajectories[sample.attempt], many_turns(groups[sample.group])
+    trajectory = groups[sample.group].trajectories[sample.attempt]
     if context.placement == "head" and many:
         opening = trajectory.turns[0]
         head = reworded(context.wording, opening.messages, hint, EPISODE)

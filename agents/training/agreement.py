@@ -22,7 +22,7 @@ from agents.losses.surrogate import importance_weights
 from agents.training.learner import StepResult
 
 START_LIMIT = 0.5
-"""Mean nats a token above which a run does not start: bfloat16 gives about a hundredth, other weights several nats."""
+"""Mean nats a token above which a run does not start: bfloat16 gave 0.04 on a CPU, other weights several."""
 PROBE = [list(range(5, 5 + n)) for n in (4, 9)]
 
 

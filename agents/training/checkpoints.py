@@ -2,7 +2,7 @@
 
 A checkpoint ``checkpoints/step-N`` holds what step N starts from: trainable weights, optimiser, teachers (fp32), the
 recipe's own memory and counters. Random state is not stored, because every step draws from generators seeded by
-(seed, step).
+(seed, step). One is kept; with `AlarmSettings.action` "rollback", as many as an alarm may want to go back to.
 """
 
 from __future__ import annotations
@@ -23,9 +23,17 @@ from agents.training.learner import Learner
 
 
 def save(
-    directory: Path, step: int, learner: Learner, teachers: Mapping[str, Teacher], recipe: Recipe | None = None
+    directory: Path,
+    step: int,
+    learner: Learner,
+    teachers: Mapping[str, Teacher],
+    recipe: Recipe | None = None,
+    reach: int = 0,
 ) -> None:
-    """Write the state before ``step``, then remove older ones."""
+    """Write the state before ``step``, then remove older ones.
+
+    With ``reach`` those of the last ``reach`` steps stay, and the newest one that is older still.
+    """
     state = {
         "step": step,
         "weights": {n: p.detach() for n, p in learner.engine.model.named_parameters() if p.requires_grad},
@@ -49,15 +57,27 @@ def save(
             f"the checkpoint of step {step} could not be written to {directory} ({error}). Free some space, or set "
             "save_every=0; the run continues from the checkpoint before it."
         ) from error
+    kept = target if reach == 0 else latest(directory, step - reach + 1)
     for old in directory.glob("step-*"):
-        if old != target:
+        if kept is not None and old.name < kept.name:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def latest(directory: Path) -> Path | None:
-    """The newest complete checkpoint."""
+def latest(directory: Path, before: int | None = None) -> Path | None:
+    """The newest complete checkpoint, of the steps below ``before``."""
     complete = sorted(p for p in directory.glob("step-*") if p.suffix != ".tmp" and (p / "state.pt").is_file())
-    return complete[-1] if complete else None
+    fitting = [p for p in complete if before is None or step_of(p) < before]
+    return fitting[-1] if fitting else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step that starts from it."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def kept_at_once(reach: int, every: int) -> int:
+    """How many checkpoints there are at most, the one that is being written included."""
+    return 2 if reach == 0 else 2 + -(-reach // every)
 
 
 def restore(checkpoint: Path, learner: Learner, teachers: Mapping[str, Teacher], recipe: Recipe | None = None) -> int:

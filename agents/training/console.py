@@ -99,6 +99,12 @@ class Console:
         said = sorted(summary.get("feedback", {}).items(), key=lambda pair: -pair[1])
         if total := sum(count for _, count in said):
             self.say(f"first complaint about an attempt: {', '.join(f'{kind} {n / total:.0%}' for kind, n in said)}")
+        if stopped := summary.get("stopped"):
+            of = f", with the weights from before step {stopped['weights_of_step']}"
+            self.say(
+                f"ended by the alarm {stopped['name']} at step {stopped['step']}"
+                f"{of if stopped['action'] == 'rollback' else ''}: {stopped['message']}"
+            )
         if summary.get("skipped"):
             self.say(f"{summary['skipped']} attempts were not scored and not counted")
         if "note" in summary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,13 @@ import torch
 
 from agents.config import TrainConfig
 from agents.engines.hf import HFEngine
-from agents.recipes.base import TaughtRecipe
 from agents.recipes.tools import StepTools
 from agents.rollout import Drive, Environments
-from agents.teachers.teacher import make_teachers
 from agents.training import checkpoints
 from agents.training.learner import Learner
 from agents.training.metrics import step_metrics
 from agents.training.step import Outcome, Update
+from agents.training.trainer import load_sampler
 from agents.trajectory import Group
 
 
@@ -25,16 +25,24 @@ class FreshLearner:
     """The policy's optimiser, its teachers and its recipe, and a copy of the trainable weights as they are now.
 
     `reset` brings the weights back to the bit, the optimiser without moments, warm-up and the recipe's memory to their
-    start, and teachers that are shadows of the policy to these weights. What is not trained was never changed: an
-    external model, or what lies below adapters. A recipe without teachers learns from rewards alone.
+    start, and teachers that are shadows of the policy to these weights and to their first batch. What is not trained
+    was never changed: an external model, or what lies below adapters.
     """
 
     def __init__(self, config: TrainConfig, engine: HFEngine, environments: Environments) -> None:
         self.config, self.engine, self.environments = config, engine, environments
         self.learner = Learner(engine, config.optim, config.sampling.temperature)
+        self.version = 0
+        """Another one wherever the weights are others."""
+        self.sampler = load_sampler(config, engine, lambda: self.version)
+        """What samples the policy, with its weights of now."""
         recipe = config.recipe
-        self.teachers = make_teachers(engine, recipe.teachers()) if isinstance(recipe, TaughtRecipe) else {}
+        self.teachers = recipe.make_teachers(engine)
         self._weights = [p.detach().clone() for p in self.learner.parameters]
+        self._teachers = {
+            name: copy.deepcopy({key: value for key, value in teacher.state_dict().items() if key != "shadow"})
+            for name, teacher in self.teachers.items()
+        }
         self._begin()
 
     def _begin(self) -> None:
@@ -51,9 +59,9 @@ class FreshLearner:
         self.learner.steps = 0
         trainable = [n for n, p in self.engine.model.named_parameters() if p.requires_grad]
         first = dict(zip(trainable, self._weights, strict=True))
-        for teacher in self.teachers.values():
-            for name, shadow in teacher.shadow.items():
-                shadow.copy_(first[name])
+        for name, teacher in self.teachers.items():
+            teacher.load_state_dict({**copy.deepcopy(self._teachers[name]), "shadow": first})
+        self.version += 1
         self._begin()
 
     def begin(self, step: int) -> Drive:
@@ -70,14 +78,18 @@ class FreshLearner:
             step=step,
             sampling=self.config.sampling,
             engine=self.engine,
+            sampler=self.sampler,
             teachers=self.teachers,
             environments=self.environments,
             tasks=[task],
         )
         done = self.update.learn(groups, tools)
+        self.version += 1
         metrics = step_metrics(groups, done.samples, done.results) | tools.log
-        metrics["overlong_contexts"] = done.overlong
+        metrics["overlong_contexts"], metrics["teacher_failed"] = done.overlong, done.failed
         self.recipe.observe(metrics)
+        for teacher in self.teachers.values():
+            teacher.observe(metrics)
         return done, metrics
 
     def save(self, directory: Path, step: int) -> None:
@@ -88,6 +100,7 @@ class FreshLearner:
         """Start from the newest checkpoint, else from the beginning; returns the step to go on with."""
         self.reset()
         newest = checkpoints.latest(directory)
+        self.version += newest is not None
         return checkpoints.restore(newest, self.learner, self.teachers, self.recipe) if newest else 0
 
     def require_space(self, directory: Path) -> None:

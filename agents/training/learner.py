@@ -17,6 +17,7 @@ from torch import Tensor
 
 from agents.batch import Batch, Student
 from agents.engines.hf import HFEngine
+from agents.errors import SetupError
 from agents.losses.fused import Head, SparseTeacher, Stream, TokenStats, fused_loss, token_stats
 from agents.losses.fused import Teacher as TeacherLogits
 from agents.losses.terms import Distill, PolicyGradient, Term, columnwise
@@ -73,8 +74,13 @@ class Learner:
         )
         self.steps = 0
 
-    def step(self, batch: Batch, terms: Sequence[Term], top: int = 0) -> StepResult:
-        """One optimiser step on ``terms``; ``top`` alternatives of the teacher are recorded a token."""
+    def step(self, batch: Batch, terms: Sequence[Term], top: int = 0, recipe: str = "") -> StepResult:
+        """One optimiser step on ``terms``; ``top`` alternatives of the teacher are recorded a token.
+
+        Raises:
+            SetupError: A coefficient, or an advantage that has one, is not finite; it names ``recipe``.
+        """
+        _require_finite(batch, terms, recipe)
         signal = _signal(terms, len(batch.targets))
         chosen = sorted(set(batch.sequence[signal].tolist()))
         everything = batch.items()
@@ -191,6 +197,24 @@ class _Collector:
             whole, part = getattr(self.stats, field.name), getattr(stats, field.name)
             if whole is not None and part is not None:
                 whole[index] = part.cpu()
+
+
+def _require_finite(batch: Batch, terms: Sequence[Term], recipe: str) -> None:
+    """Refuse a term that would make the whole gradient NaN, before anything is forwarded."""
+    for term in terms:
+        bad = [("coefficients", term.coefficients, ~torch.isfinite(term.coefficients))]
+        if isinstance(term, PolicyGradient):
+            counts = (term.coefficients != 0) & ~torch.isfinite(term.advantages)
+            bad.append(("advantages", term.advantages, counts))
+        for name, values, wrong in bad:
+            if wrong.any():
+                t = int(wrong.nonzero()[0])
+                sample = int(batch.sequence[t])
+                raise SetupError(
+                    f"recipe={recipe!r}: {name} of its {type(term).__name__} are not finite at {int(wrong.sum())} of "
+                    f"{len(wrong)} tokens, first {float(values[t])} at token {t - int(batch.offsets[sample])} of "
+                    f"sample {sample}; give 0 where there is nothing to learn, as agents.losses.reduction does"
+                )
 
 
 def _signal(terms: Sequence[Term], n: int) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from agents.batch import Batch, Sample
 from agents.history import RolloutSettings
+from agents.losses.fused import TokenStats
 from agents.rollout import Drive
 from agents.training.agreement import sampler_agreement
 from agents.training.alarms import repetition, repetitive
@@ -55,6 +56,7 @@ def step_metrics(
         "grad_norm": _mean([r.grad_norm for r in steps]),
         "lr": steps[-1].lr if steps else None,
         **sampler_agreement(results),
+        **teacher_monitors([r.stats for r in steps if r.stats is not None]),
         "optimizer_steps": sum(r.stepped for r in steps),
         **{name: _mean([b.log[name] for b, _ in results if name in b.log]) for name in sorted(logged)},
     }
@@ -66,6 +68,36 @@ def health(groups: Sequence[Group]) -> dict[str, Any]:
     return {
         "truncated": _mean([float(turn.finish_reason == "length") for turn in turns]),
         "repetitive": _mean([float(repetitive(turn.text)) for turn in turns]),
+    }
+
+
+def teacher_monitors(found: Sequence[TokenStats]) -> dict[str, float | None]:
+    """How student and teacher compare where both were read, from what the loss measured anyway; None where nothing was.
+
+    - ``log_ratio_median``, ``log_ratio_q95``: quantiles over tokens of abs(d), d = log q(y) - log p(y), nats;
+    - ``entropy_ratio``: the student's mean entropy over the teacher's: far above 1 the student spreads, near 0 it is
+      sure of what the teacher is not;
+    - ``teacher_top_mass``: probability that the student gives to the ``record_tokens`` likeliest tokens of the teacher.
+    """
+
+    def column(name: str) -> Tensor:
+        return torch.cat([torch.zeros(0), *(getattr(stats, name).float().cpu() for stats in found)])
+
+    ratio = _finite(column("teacher_logp") - column("logp")).abs().sort().values
+    ours, theirs = column("entropy"), column("teacher_entropy")
+    both = torch.isfinite(ours) & torch.isfinite(theirs)
+    spread = float(theirs[both].sum())
+    masses = [
+        stats.top_student[(stats.top_ids >= 0).any(-1)].nansum(-1)
+        for stats in found
+        if stats.top_ids is not None and stats.top_student is not None
+    ]
+    mass = torch.cat([torch.zeros(0), *(m.float().cpu() for m in masses)])
+    return {
+        "log_ratio_median": float(ratio[len(ratio) // 2]) if len(ratio) else None,
+        "log_ratio_q95": float(ratio[int(0.95 * (len(ratio) - 1))]) if len(ratio) else None,
+        "entropy_ratio": float(ours[both].sum()) / spread if spread > 0 else None,
+        "teacher_top_mass": float(mass.mean()) if len(mass) else None,
     }
 
 

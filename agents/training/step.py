@@ -88,7 +88,7 @@ class Update:
             for batch in batches:
                 if isinstance(recipe, TaughtRecipe):
                     self._read(recipe, batch)
-                result = self.learner.step(batch, recipe.loss(batch), self.record_tokens)
+                result = self.learner.step(batch, recipe.loss(batch), self.record_tokens, recipe.name)
                 results.append((batch if last else replace(batch, log=dict(batch.log), teachers={}), result))
                 if last:
                     batch.teachers.clear()

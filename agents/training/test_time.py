@@ -45,8 +45,11 @@ from agents.training.discovery_setup import DiscoverySettings, check, default_di
 from agents.training.discovery_summary import summarise
 from agents.training.fresh import FreshLearner
 from agents.training.metrics import step_metrics
-from agents.training.trainer import differences, load_engine
+from agents.training.trainer import differences, load_engine, load_sampler
 from agents.trajectory import Group, Message
+
+SIDE_BY_SIDE = 32
+"""Conversations of ``multi_turn`` that share forward passes."""
 
 
 @dataclass
@@ -98,7 +101,7 @@ class Discovery:
     def run(self) -> dict[str, Any]:
         """Work through all runs, and return the summary; what was finished before is not repeated."""
         self._claim()
-        size = self.config.batch.attempts if self.settings.method == "multi_turn" else 1
+        size = SIDE_BY_SIDE if self.settings.method == "multi_turn" else 1
         units = [range(k, min(k + size, len(self.runs))) for k in range(0, len(self.runs), size)]
         finished = self.log.finished()
         todo = [unit for unit in units if not finished.issuperset(unit)]
@@ -109,6 +112,8 @@ class Discovery:
             for unit in todo:
                 self._unit(unit)
         self.environments.close()
+        if todo:
+            getattr(self.sampler, "close", lambda: None)()
         summary = summarise(self.directory)
         path = self.directory / "summary.json"
         path.with_suffix(".tmp").write_text(json.dumps(jsonable(summary), indent=1))
@@ -155,6 +160,7 @@ class Discovery:
         learns = self.settings.method == "sdpo"
         self.engine = load_engine(config, train=learns)
         self.learner = FreshLearner(config, self.engine, self.environments) if learns else None
+        self.sampler = self.learner.sampler if self.learner else load_sampler(config, self.engine, lambda: 0)
         if self.learner is not None and self._saves():
             self.learner.require_space(self.directory)
 
@@ -229,7 +235,7 @@ class Discovery:
         attempts = min(self.config.batch.attempts, self.settings.budget - run.scored)
         drive = self.learner.begin(step) if self.learner is not None else None
         return rollout(
-            self.engine, self.engine.chat, self.environments, [run.task], attempts, self.config.sampling,
+            self.sampler, self.engine.chat, self.environments, [run.task], attempts, self.config.sampling,
             self._seed(run, step), drive=drive, settings=self.config.rollout,
         )  # fmt: skip
 
@@ -237,8 +243,8 @@ class Discovery:
         """One attempt of each conversation; they share forward passes, so what is drawn depends on who is there."""
         every = self.config.save_every
         if step == 0 or not hasattr(self, "remembering") or (every and step % every == 0):
-            self.remembering = Remembering(self.engine)
-        room = self.engine.context_length - self.config.sampling.max_tokens
+            self.remembering = Remembering(self.sampler)
+        room = self.sampler.context_length - self.config.sampling.max_tokens
         limit = min(room, self.settings.prompt_tokens or room)
         prompts: list[list[Message] | None] = [
             run.dialogue.messages(question_of(self.environments, run.task), self.engine.chat, limit) for run in alive

@@ -39,7 +39,7 @@ from agents.teachers.abilities import require
 from agents.teachers.teacher import make_teacher
 from agents.training import checkpoints
 from agents.training.agreement import require_agreement
-from agents.training.alarms import alarms
+from agents.training.alarms import alarms, stop
 from agents.training.check import check_teacher
 from agents.training.console import Console
 from agents.training.evaluate import Evaluation, evaluate
@@ -90,9 +90,9 @@ class Trainer:
             require(settings, {"generate_from_prefix": f"acting in rollouts (recipe={recipe.name})"})
         self.expert = make_teacher(self.engine, settings, beside=self.teachers.get(MAIN)) if settings else None
         if config.save_every:
-            checkpoints.require_space(
-                self.directory / "checkpoints", checkpoints.state_bytes(self.learner, self.teachers)
-            )
+            count = checkpoints.kept_at_once(self._reach, config.save_every)
+            size = checkpoints.state_bytes(self.learner, self.teachers)
+            checkpoints.require_space(self.directory / "checkpoints", count * size)
 
     def run(self) -> Run:
         """Train to the end and return the summary; a run that already ended is not repeated."""
@@ -113,21 +113,68 @@ class Trainer:
             if start == 0:
                 self._check_teacher()
             self.history = [r for r in read_jsonl(self.directory / "metrics.jsonl") if r["kind"] == "train"]
+            if start == 0 and self._reach:
+                self._save(0)  # the weights that an alarm of the first steps goes back to
             with self.console.progress(self.config.steps, start):
-                for step in range(start, self.config.steps):
-                    if step == 0 or (self.config.eval.every and step % self.config.eval.every == 0):
-                        self._evaluate(step)
-                    self._step(step)
-                    if self.config.save_every and (step + 1) % self.config.save_every == 0:
-                        self._save(step + 1)
-                self._evaluate(self.config.steps)
-            summary = self._finish()
+                done, stopped = self._train(start)
+                self._evaluate(done)
+            summary = self._finish(done, stopped)
             for tracker in self.trackers:
                 tracker.finish()
         self.environments.close()
         getattr(self.sampler, "close", lambda: None)()
         self.console.summary(summary, self.directory)
         return Run(self.directory, self.config, summary)
+
+    def _train(self, start: int) -> tuple[int, dict[str, Any] | None]:
+        """Steps from ``start`` to the end, or to an alarm that ends the run: how many are done, and what it was."""
+        config = self.config
+        for step in range(start, config.steps):
+            if step == 0 or (config.eval.every and step % config.eval.every == 0):
+                self._evaluate(step)
+            self._step(step)
+            if stopped := self._halt(step):
+                return step + 1, stopped
+            if config.save_every and (step + 1) % config.save_every == 0:
+                self._save(step + 1)
+        return config.steps, None
+
+    def _halt(self, step: int) -> dict[str, Any] | None:
+        """Whether an alarm ends the run here; with a rollback, the weights are then those of an earlier checkpoint.
+
+        Steps of a run that goes back are not repeated (our reading): from the same weights, the same settings lead to
+        the same place.
+        """
+        settings = self.config.alarms
+        found = stop(self.history, settings)
+        if found is None:
+            return None
+        weights = step + 1
+        if settings.action == "rollback":
+            checkpoint = checkpoints.latest(self.directory / "checkpoints", found.first)
+            if checkpoint is None:  # the alarm is about the weights that the run began with
+                checkpoint = checkpoints.latest(self.directory / "checkpoints", 1)
+            assert checkpoint is not None
+            weights = checkpoints.restore(checkpoint, self.learner, self.teachers, self.config.recipe)
+        row = {
+            "name": found.alarm.name,
+            "action": settings.action,
+            "message": found.alarm.message,
+            "step": step,
+            "first": found.first,
+            "weights_of_step": weights,
+        }
+        self.writer.log(step, "stop", row)
+        ends = "the run ends here"
+        if settings.action == "rollback":
+            ends += f" with the weights from before step {weights}"
+        self.console.warn(f"step {step}: alarm {found.alarm.name} since step {found.first}: {ends}")
+        return row
+
+    @property
+    def _reach(self) -> int:
+        """Steps back that a checkpoint may be wanted from."""
+        return self.config.alarms.patience if self.config.alarms.action == "rollback" else 0
 
     # ---- the run directory
 
@@ -173,7 +220,9 @@ class Trainer:
         return start
 
     def _save(self, step: int) -> None:
-        checkpoints.save(self.directory / "checkpoints", step, self.learner, self.teachers, self.config.recipe)
+        checkpoints.save(
+            self.directory / "checkpoints", step, self.learner, self.teachers, self.config.recipe, self._reach
+        )
 
     # ---- one step
 
@@ -236,7 +285,7 @@ class Trainer:
         self.writer.log(step, "train", metrics)
         decode = self.engine.tokenizer.decode if self.config.record_tokens else None
         self.writer.log_trajectories(trajectory_rows(step, groups, results, decode))
-        self.history.append(metrics)
+        self.history.append(jsonable(metrics))
         for alarm in alarms(self.history):
             self.writer.log(step, "alarm", alarm._asdict())
             self.console.warn(f"step {step}: {alarm.message}")
@@ -305,14 +354,14 @@ class Trainer:
             tracker.log(step, {"eval/sampled": result.sampled.mean, "eval/greedy": result.greedy.mean})
         self.console.evaluation(step, result)
 
-    def _finish(self) -> dict[str, Any]:
+    def _finish(self, done: int, stopped: dict[str, Any] | None) -> dict[str, Any]:
         rows = read_jsonl(self.directory / "metrics.jsonl")
         evals, train = [r for r in rows if r["kind"] == "eval"], [r for r in rows if r["kind"] == "train"]
         summary: dict[str, Any] = {
             "recipe": type(self.config.recipe).name,
             "env": self.config.env.id,
             "model": self.config.model.name,
-            "steps": self.config.steps,
+            "steps": done,
             "generations": sum(r["generations"] for r in train),
             "skipped": sum(r["skipped"] for r in train),
             "feedback": dict(sum((Counter(r.get("feedback", {})) for r in train), Counter())),
@@ -323,6 +372,8 @@ class Trainer:
         }
         if found := self.config.recipe.found():
             summary["found"] = found
+        if stopped:
+            summary["stopped"] = stopped
         if self.config.note:
             summary["note"] = self.config.note
         for name, greedy in (("held_out", False), ("held_out_greedy", True)):

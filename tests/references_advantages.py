@@ -9,7 +9,7 @@ import torch
 from oracle import Reference, World
 from torch import Tensor
 
-RUNS: dict[str, dict[str, Any]] = {}
+RUNS: dict[str, dict[str, Any]] = {"score": {"env": {"kwargs": {"max_turns": 2}}, "recipe": {"stage_one": 1}}}
 
 
 def zero() -> Tensor:
@@ -106,6 +106,37 @@ def sgcd(w: World) -> Tensor:
     return with_advantages(w, lambda i, t: float(w.batch.advantages[i]) * weights.get(t, 1.0))
 
 
+def skill_sd(w: World) -> Tensor:
+    """GRPO plus 0.1 of the mean over taught tokens of rho k3, rho with its gradient."""
+    y, total, n = w.logp_y(), zero(), 0
+    for i in range(len(w.samples)):
+        for t in w.tokens(i) if w.reads(i) else ():
+            delta = float(w.logq()[t, w.batch.targets[t]]) - y[t]
+            rho = (y[t] - policy_logprob(w, t)).exp()
+            rho = rho if float(rho.detach()) <= 2 else torch.tensor(2.0, dtype=torch.float64)
+            total = total + rho * (delta.exp() - delta - 1)
+            n += 1
+    return with_advantages(w, lambda i, t: float(w.batch.advantages[i])) + 0.1 * total / max(n, 1)
+
+
+def score(w: World) -> Tensor:
+    """Stage I: only second attempts are rewarded; the KL weighs 0.11 on first ones and 0.01 on second ones."""
+    y, logp, total = w.logp_y(), w.logp(), zero()
+    seconds = {(s.group, s.attempt): w.groups[s.group].trajectories[s.attempt].turns[1].reward
+               for s in w.samples if s.turn == 1}  # fmt: skip
+    for i, sample in enumerate(w.samples):
+        mates = [r for (g, _), r in seconds.items() if g == sample.group]
+        for t in w.tokens(i):
+            mismatch = w.importance(t, y[t])
+            if sample.turn == 1:
+                a = seconds[sample.group, sample.attempt] - sum(mates) / len(mates)
+                total = total - a * y[t] * mismatch[1]
+            if w.reads(i, "anchor"):
+                kl = (logp[t].exp() * (logp[t] - w.logq("anchor")[t])).sum()
+                total = total + (0.11 if sample.turn == 0 else 0.01) * kl * mismatch[0] * mismatch[1]
+    return total / len(y)
+
+
 def marked(w: World) -> None:
     """Spans of every other sample: its first token, and its last."""
     for k, sample in enumerate(w.samples):
@@ -138,5 +169,7 @@ REFERENCES = {
     "antisd": Reference(antisd),
     "credit": Reference(credit),
     "sgcd": Reference(sgcd),
+    "skill_sd": Reference(skill_sd),
+    "score": Reference(score),
     "trace": Reference(trace, prepare=marked),
 }

@@ -1,18 +1,17 @@
-"""Recipes that reshape advantages, contrast contexts, mark spans, remember skills or correct themselves."""
+"""Recipes that reshape advantages: by a teacher's log-ratio, a contrast of contexts, a note on siblings."""
 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import fields
 
 import coin
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oracle import World
-from references_r2 import zero
+from references_advantages import zero
 from test_learner import make_batch
 from test_recipes_text import Scripted
 
@@ -20,14 +19,17 @@ from agents import recipes
 from agents.batch import Batch, Reading, Sample
 from agents.config import build
 from agents.credit.shaping import FLOOR, credit_weight, soft_gain
-from agents.credit.spans import ERROR_TAGS, KEY_TAGS, Annotation, parse_annotation, segments, within
 from agents.engines.base import Sampling
+from agents.errors import SetupError
 from agents.recipes.tools import StepTools
 from agents.rollout import Environments, rollout
-from agents.teachers.contexts import Hint, reworded, without_thinking
+from agents.teachers.contexts import without_thinking
 from agents.teachers.contrasts import partners
 
 LOG_RATIOS = st.lists(st.floats(-30, 30), min_size=1, max_size=12)
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
+"""Of property tests on a busy machine."""
 
 
 def read(batch: Batch, log_ratio: torch.Tensor, entropy: float = 1.0) -> Batch:
@@ -52,6 +54,11 @@ def played(engine, **kwargs):
     return groups, tools
 
 
+def scripted_by(tools, answer):
+    """The same tools, whose models answer from a script."""
+    return Scripted(**{f.name: getattr(tools, f.name) for f in fields(tools)}).answering(answer)
+
+
 def advantages(recipe, batch: Batch) -> torch.Tensor:
     (term,) = recipe.terms(batch)
     return term.advantages
@@ -71,7 +78,7 @@ def test_rlsd_scales_by_the_evidence_and_never_turns_the_sign():
     assert torch.equal(ours[~taught], a[~taught])
     half = advantages(recipes.get("rlsd")(mix=0.5), batch)
     assert torch.allclose(half[taught & (a > 0)], a[taught & (a > 0)] * 1.05)
-    wild = advantages(recipes.get("rlsd")(mix=1.0), read(batch, 9 * torch.randn(len(a))))
+    wild = advantages(recipes.get("rlsd")(mix=1.0), read(batch, torch.linspace(-9, 9, len(a))))
     assert torch.equal(wild.sign(), a.sign())
     assert bool(((wild / a)[a != 0] <= 1.2001).all())
     assert bool(((wild / a)[a != 0] >= 0.7999).all())
@@ -79,7 +86,7 @@ def test_rlsd_scales_by_the_evidence_and_never_turns_the_sign():
 
 @pytest.mark.parametrize("name", ["rlsd", "rlrt"])
 def test_without_the_mix_it_is_grpo_and_no_teacher_reads(name):
-    batch = read(make_batch(), torch.randn(len(make_batch().targets)))
+    batch = read(make_batch(), torch.linspace(-1, 1, len(make_batch().targets)))
     recipe = recipes.get(name)(mix=0)
     (ours,), (grpo,) = recipe.terms(batch), recipes.get("grpo")().terms(batch)
     assert torch.equal(ours.advantages, grpo.advantages)
@@ -112,7 +119,8 @@ def test_rlrt_is_the_other_way_round_and_only_where_the_reward_is_full():
 def test_rlrt_is_tighter_for_mature_models(kind, bounds):
     batch = make_batch()
     batch.advantages = torch.ones(len(batch))
-    ours = advantages(recipes.get("rlrt")(mix=1.0, model_kind=kind), read(batch, 9 * torch.randn(len(batch.targets))))
+    d = torch.tensor([20.0, -20.0]).repeat(len(batch.targets))[: len(batch.targets)]
+    ours = advantages(recipes.get("rlrt")(mix=1.0, model_kind=kind), read(batch, d))
     assert (float(ours.min()), float(ours.max())) == pytest.approx(bounds, abs=1e-6)
     assert recipes.get("rlrt")(epsilon=0.1, model_kind=kind).epsilon == 0.1
 
@@ -164,13 +172,13 @@ def test_antisd_without_a_context_is_refused():
         recipes.get("antisd")(context={"sources": ["none"]})
 
 
-@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "credit", "sgcd"])
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "credit", "sgcd", "skill_sd"])
 def test_settings_of_a_divergence_are_refused(name):
     with pytest.raises(ValueError, match=f"recipe.top_k=7 with recipe={name}"):
         recipes.get(name)(top_k=7)
 
 
-@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "trace", "sgcd"])
+@pytest.mark.parametrize("name", ["rlsd", "rlrt", "antisd", "trace", "sgcd", "skill_sd", "score"])
 def test_a_group_of_one_is_refused(name):
     with pytest.raises(Exception, match=r"batch.attempts is 1"):
         build({"recipe": {"name": name}, "env": {"id": coin.ID, "kwargs": {"max_turns": 2}}, "batch": {"attempts": 1}})
@@ -219,6 +227,27 @@ def test_a_contrast_holds_the_other_question_and_this_samples_context(engine):
     assert seen
 
 
+@pytest.mark.parametrize("placement", ["turn", "head"])
+@pytest.mark.parametrize("wording", ["paper", "turn", "inline"])
+def test_a_hint_about_an_episode_fits_the_question_of_a_task_that_was_solved_at_once(engine, placement, wording):
+    groups, tools = played(engine, max_turns=2)
+    episode = next(g for g in groups if any(len(t.turns) == 2 for t in g.trajectories))
+    episode.trajectories[0].turns[-1].reward = 1.0
+    at_once = next(g for g in groups if g is not episode and any(len(t.turns) == 1 for t in g.trajectories))
+    at_once.trajectories = [t for t in at_once.trajectories if len(t.turns) == 1]
+    groups = [episode, at_once]
+    own, other = (g.trajectories[0].turns[0].messages[-1]["content"] for g in groups)
+    recipe = recipes.get("credit")(context={"sources": ["sibling"], "placement": placement, "wording": wording})
+    samples = recipe.samples(groups, tools)
+    recipe.views(samples, groups, tools)
+    titles = ("The following attempt at this task succeeded", "An attempt at this task that succeeded")
+    for s in samples:
+        for stream in ("teacher", "contrast1") if s.group == 0 and s.view("teacher") else ():
+            told = "".join(m["content"] for m in s.view(stream).messages)
+            assert any(title in told for title in titles)
+            assert (own in told, other in told) == (stream == "teacher", stream == "contrast1")
+
+
 def test_a_single_task_has_no_contrast(engine):
     groups, tools = played(engine)
     recipe = recipes.get("credit")()
@@ -228,7 +257,8 @@ def test_a_single_task_has_no_contrast(engine):
     assert not any(s.others for s in samples)
 
 
-@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=20), st.integers(1, 5))
+@patient
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=8), st.integers(1, 5))
 def test_partners_are_of_other_tasks_and_differ(pairs, count):
     samples = [Sample([1], [2], None, [], "", 0.0, [], g, 0, t) for g, t in pairs]
     columns = partners(samples, count, "s")
@@ -271,101 +301,6 @@ def test_a_centred_contrast_favours_no_token_on_average(centre):
     both = w.batch.taught & w.batch.viewed("contrast1")
     assert float(contrast[w.batch.per_token(both)].mean()) == pytest.approx(0, abs=1e-6)
     assert not contrast[~w.batch.per_token(both)].any()
-
-
-# ---- trace: spans
-
-
-def marking(who, asked):
-    """An annotator that marks the first and the last segment of what it is shown."""
-    count = len(re.findall(r"^> \[\d+\]", asked, re.MULTILINE))
-    tag = "key insight" if "this succeeded" in asked else "wrong computation"
-    return f"segments: 1, {count}\ntag: {tag}"
-
-
-def scripted_by(tools, answer):
-    """The same tools, whose models answer from a script."""
-    return Scripted(**{f.name: getattr(tools, f.name) for f in fields(tools)}).answering(answer)
-
-
-def annotated(engine, answer=marking, **settings):
-    groups, tools = played(engine)
-    scripted = scripted_by(tools, answer)
-    recipe = recipes.get("trace")(**settings)
-    samples = recipe.samples(groups, scripted)
-    recipe.views(samples, groups, scripted)
-    return recipe, samples, scripted
-
-
-def test_the_teacher_of_trace_is_told_the_tag_and_nothing_of_the_attempt(engine):
-    _, samples, tools = annotated(engine, coverage=1.0)
-    for s in samples:
-        told = s.view("teacher").messages[-1]["content"]
-        tag = "key insight" if s.reward == 1 else "wrong computation"
-        question = s.messages[-1]["content"]
-        plain = reworded("paper", s.messages, Hint(notes=(("tag", tag),)))[-1]["content"]
-        assert told == plain
-        assert told.startswith(question)
-        assert s.notes["spans"]
-        assert all(m["content"] == question for m in s.messages[-1:]), "the policy's own prompt is as it was"
-    assert tools.log["annotated"] == 1
-    assert {who for who, _ in tools.asked} == {"policy"}
-
-
-def test_spans_cover_no_more_than_a_quarter(engine):
-    _, samples, _ = annotated(engine)
-    for s in samples:
-        assert sum(b - a for a, b in s.notes["spans"]) <= 0.25 * len(s.action_ids)
-        assert bool(s.notes["spans"]) == (s.view("teacher") is not None), "no span, no teacher"
-
-
-def test_an_unclear_annotation_marks_nothing(engine):
-    recipe, samples, tools = annotated(engine, lambda who, asked: "It failed early on, I think.")
-    assert not any(s.view("teacher") or s.notes["spans"] for s in samples)
-    assert tools.log["annotated"] == 0
-    batch = Batch(samples)
-    batch.advantages = torch.ones(len(batch))
-    (policy,) = recipe.terms(batch)
-    assert torch.allclose(policy.coefficients, torch.tensor(1 / len(batch.targets))), "GRPO on everything"
-
-
-def marked_batch() -> Batch:
-    batch = make_batch()
-    for k, s in enumerate(batch.samples):
-        s.notes["spans"] = [(0, 1)] if k % 3 else []
-    return batch
-
-
-def test_trace_hands_over_from_distillation_to_grpo():
-    recipe, batch = recipes.get("trace")(), marked_batch()
-    shares = []
-    for step in (0, 9, 10, 25, 39, 40):
-        recipe.begin(step)
-        policy, *distil = recipe.terms(batch)
-        span = policy.coefficients < policy.coefficients.max() - 1e-9
-        n = len(batch.targets)
-        inside = float(policy.coefficients[span].sum() * n / span.sum()) if span.any() else 1.0
-        shares.append((inside, float(sum(d.coefficients.sum() for d in distil))))
-        assert recipe.teaching() == (step < 40)
-    lam = [0.5, 0.5, 0.5, 0.25, 0.5 / 30, 0.0]
-    assert [a for a, _ in shares] == pytest.approx([1 - x / 0.5 for x in lam], abs=1e-5)
-    whole = sum(1 / len(s.action_ids) for s in batch.samples if s.notes["spans"] and s.teacher_ids) / len(batch)
-    assert [b for _, b in shares] == pytest.approx([x * whole for x in lam], abs=1e-6)
-
-
-def test_each_outcome_has_its_direction_and_entries_are_cut_on_request_only():
-    batch = marked_batch()
-    _, key, error = recipes.get("trace")().terms(batch)
-    right = batch.per_token(batch.correct)
-    assert (key.alpha, error.alpha) == (0.0, 1.0)
-    assert not key.coefficients[~right].any()
-    assert not error.coefficients[right].any()
-    assert (key.clip, key.clip_at) == (0.05, "position")
-    with pytest.warns(UserWarning, match="reverses gradients"):
-        _, key, _ = recipes.get("trace")(clip_at="entry").terms(batch)
-    assert key.clip_at == "entry"
-    with pytest.raises(ValueError, match=r"recipe.alpha=0.3 .*recipe.key_alpha"):
-        recipes.get("trace")(alpha=0.3)
 
 
 # ---- sgcd: notes on siblings
@@ -428,61 +363,27 @@ def test_credit_weights_are_golden():
     )
 
 
-# ---- parts: spans
-
-PIECES = st.lists(st.sampled_from(["a", " b", ".", "\n", " x.\n", "", " ", "3.", "14"]), max_size=30)
-
-
-@given(PIECES, st.integers(1, 8))
-def test_segments_are_a_partition_in_order(pieces, longest):
-    spans = segments(pieces, longest)
-    assert [t for a, b in spans for t in range(a, b)] == list(range(len(pieces)))
-    assert all(a < b for a, b in spans)
-    for a, b in spans:
-        assert b - a <= longest or not "".join(pieces[a + longest : b]).strip(), "only blanks run over"
-    assert sum(not "".join(pieces[a:b]).strip() for a, b in spans) <= 1, "no blank segments but a first one"
+@pytest.mark.parametrize("name", ["trace", "sgcd", "skill_sd"])
+def test_the_author_is_asked_and_must_be_able_to_write(engine, name):
+    groups, tools = played(engine)
+    tools = scripted_by(tools, lambda who, asked: who)
+    recipe = recipes.get(name)(author="teacher")
+    samples = recipe.samples(groups, tools)
+    recipe.views(samples, groups, tools)
+    assert {who for who, _ in tools.asked} == {"teacher"}
+    assert recipe.needs()["generate"] == "recipe.author='teacher'"
+    assert "generate" not in recipes.get(name)().needs()
 
 
-@given(PIECES, st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), max_size=6), st.floats(0.05, 1))
-def test_coverage_is_never_exceeded(pieces, starts, share):
-    spans = [(a, a + n) for a, n in starts]
-    kept = within(spans, 20, share)
-    assert sum(b - a for a, b in kept) <= share * 20
-    given_order = iter(spans)
-    assert all(s in given_order for s in kept)
-    assert kept or not spans or spans[0][1] - spans[0][0] > share * 20, "the first is left out only where it cannot fit"
-
-
-@given(st.text(max_size=200), st.integers(1, 20))
-def test_no_reply_breaks_the_parser_or_marks_what_is_not_there(reply, count):
-    found = parse_annotation(reply, count, KEY_TAGS)
-    if found is not None:
-        assert found.tag in KEY_TAGS
-        assert all(0 <= k < count for k in found.segments)
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, unique=True), st.sampled_from(ERROR_TAGS), st.text(max_size=20))
-def test_a_clear_reply_is_read_in_its_order(numbers, tag, chatter):
-    reply = f"{chatter.replace(':', '')}\n**Segments**: {', '.join(map(str, numbers))}\n**Tag:** {tag.title()}."
-    found = parse_annotation(reply.replace("**", ""), 9, ERROR_TAGS)
-    assert found == Annotation(tuple(n - 1 for n in numbers), tag)
-
-
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "segments: 0\ntag: plan", "segments: 4\ntag: plan", "segments: 2-1\ntag: plan", "segments: 1\ntag: it is 12",
-        "segments: 1", "tag: plan", "segments: one\ntag: plan", "segments: 1 and 2\ntag: plan", "segments: \ntag: plan",
-        "segments: 99999999999999999999999\ntag: plan", "segments: 1\u0662\ntag: plan",
-    ],
-)  # fmt: skip
-def test_unclear_replies_mark_nothing(reply):
-    assert parse_annotation(reply, 3, KEY_TAGS) is None
+def test_a_teacher_that_only_writes_is_refused():
+    with pytest.raises(SetupError, match="recipe=rlsd needs the teacher's log-probability"):
+        recipes.get("rlsd")(teacher={"kind": "server", "url": "http://localhost:1/v1", "top_k": 0}).check_teachers()
 
 
 # ---- parts: bounded shapes
 
 
+@patient
 @given(LOG_RATIOS)
 def test_soft_gain_is_bounded_below_rising_and_no_more_than_half_of_d(values):
     d = torch.tensor(sorted(values), dtype=torch.float64)
@@ -494,6 +395,7 @@ def test_soft_gain_is_bounded_below_rising_and_no_more_than_half_of_d(values):
     assert soft_gain(torch.zeros(1)).item() == 0
 
 
+@patient
 @given(LOG_RATIOS, st.sampled_from([-1.0, 1.0]), st.integers(1, 3))
 def test_credit_weights_only_move_credit_within_a_trajectory(values, sign, n):
     d = torch.tensor(values, dtype=torch.float64)
