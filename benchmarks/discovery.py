@@ -38,7 +38,11 @@ ATTEMPTS = 32
 DRAW = 777
 """Seed of the candidates."""
 BUDGET, BATCH = 64, 16
-METHODS = ("best_of_k", "sdpo", "multi_turn")
+CONTROL = "no feedback, teacher at temperature 0.6, lr 1e-5 (control)"
+METHODS = {"best_of_k": "best_of_k", "sdpo": "sdpo", "multi_turn": "multi_turn", "control": "sdpo"}
+"""Of `run`: what each is called, and what `discover` calls it."""
+BUDGETS = {"multi_turn": 32}
+"""Prompts of more feedback than that cost more than an update does."""
 COMMON: dict[str, Any] = {
     "env": {"id": "rfenvs/ToolCall-v0", "kwargs": {"level": 1, "feedback": "hint"}},
     "model": {"name": "smollm2-135m"},
@@ -60,9 +64,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "in brackets, reverse KL, lr 1e-5": setting(1e-5),
     "in brackets, JSD, lr 1e-5": setting(1e-5, alpha=0.5),
     "in brackets, teacher at temperature 0.6, lr 1e-5": setting(1e-5, teacher={"temperature": 0.6}),
-    "no feedback, teacher at temperature 0.6, lr 1e-5 (control)": setting(
-        1e-5, source="none", teacher={"temperature": 0.6}
-    ),
+    CONTROL: setting(1e-5, source="none", teacher={"temperature": 0.6}),
 }
 
 
@@ -163,7 +165,7 @@ def chosen() -> str:
     gains = {
         name: sum(row["after"] - row["before"] for row in rows) / len(rows)
         for name, rows in load()["tune"].items()
-        if "control" not in name
+        if name != CONTROL
     }
     return max(gains, key=gains.__getitem__)
 
@@ -172,28 +174,33 @@ def chosen() -> str:
 
 
 def run() -> None:
-    config = configured(chosen())
     tasks = [row["index"] for row in hard()]
-    for method in METHODS:
-        settings = DiscoverySettings(tasks=tasks, method=method, budget=BUDGET, seeds=1)
-        directory = RUNS / method
+    for name, method in METHODS.items():
+        config, directory = configured(CONTROL if name == "control" else chosen()), RUNS / name
+        settings = DiscoverySettings(tasks=tasks, method=method, budget=BUDGETS.get(name, BUDGET), seeds=1)
         summary = Discovery(config.model_copy(update={"run_dir": directory}), settings).run()
         write_discovery_report(directory)
         rows = [{k: v for k, v in row.items() if k != "solution"} for row in read_jsonl(directory / "runs.jsonl")]
-        store("runs", {**load().get("runs", {}), method: {"summary": summary, "runs": rows}})
+        store("runs", {**load().get("runs", {}), name: {"summary": summary, "runs": rows}})
     write()
 
 
 def write() -> None:
     data = load()
     ks = [point["k"] for point in data["runs"]["sdpo"]["summary"]["discovery"]]
-    rows = []
+    rows: list[list[str]] = []
+    sampled = {run["index"]: run["found"] for run in data["runs"]["best_of_k"]["runs"]}
     for method, result in data["runs"].items():
         points = result["summary"]["discovery"]
         cells = [f"{p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}]" for p in points]
-        rows.append([method, *cells, f"{result['summary']['cpu_seconds']:.0f}"])
-    text = f"Setting: {chosen()}.\n\n"
-    text += markdown_table(["discovery@k, k =", *map(str, ks), "CPU-seconds"], rows)
+        cells += [""] * (len(ks) - len(cells))
+        last = points[-1]["k"]
+        found = [(run["found"], sampled[run["index"]]) for run in result["runs"]]
+        pairs = [tuple(f is not None and f <= last for f in pair) for pair in found]
+        alone = f"{pairs.count((True, False))} / {pairs.count((False, True))}"
+        rows.append([method, *cells, alone, f"{result['summary']['cpu_seconds']:.0f}"])
+    text = f"Setting of sdpo: {chosen()}. Control: {CONTROL}.\n\n"
+    text += markdown_table(["discovery@k, k =", *map(str, ks), "only it / only best_of_k", "CPU-seconds"], rows)
     lines = []
     for name, tried in data["tune"].items():
         gain = [row["after"] - row["before"] for row in tried]

@@ -17,6 +17,7 @@ from letters import register
 
 import agents.training.test_time
 from agents.cli import main
+from agents.engines.reuse import Beginnings
 from agents.errors import SetupError
 from agents.report.metrics import read_jsonl
 from agents.rollout import Environments, rollout
@@ -278,6 +279,25 @@ def test_what_was_forwarded_for_the_turn_before_is_not_forwarded_again(engine):
     assert [c.ids for c in reused] == [c.ids for c in fresh]
     for a, b in zip(reused, fresh, strict=True):
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+
+
+def test_what_does_not_fit_costs_nobody_else_their_place():
+    import torch
+
+    def layers(n):
+        return [(torch.zeros(1, n, 2), torch.zeros(1, n, 2))]
+
+    memory = Beginnings(limit=20)
+    for start in (0, 100, 200):
+        memory.put(list(range(start, start + 8)), layers(8))
+    prompts = [[*range(start, start + 8), 7, 7] for start in (0, 100, 200)]
+    assert [n for n, _ in memory.take(prompts, least=0)] == [8, 8, 0]
+    assert memory.tokens == 0
+    memory.put([1, 2, 3, 4], layers(4))
+    ((n, kept),) = memory.take([[1, 2, 3, 9, 9]], least=0)
+    assert (n, kept[0][0].shape) == (3, (1, 3, 2))
+    memory.put([1, 2, 3, 4], layers(4))
+    assert memory.take([[1, 2, 9]], least=2) == [(0, [])], "what all share is forwarded once anyway"
 
 
 # ---- interrupted

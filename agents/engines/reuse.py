@@ -77,7 +77,16 @@ class Memory:
 
 
 class Beginnings(Memory):
-    """A memory for prompts that begin alike and end differently: also the beginning of a row is taken."""
+    """A memory for prompts that begin alike and end differently: also the beginning of a row is taken.
+
+    They come round in the same order, so that the row which was put longest ago is wanted next: what does not fit is not
+    remembered, and nothing is forgotten for it.
+    """
+
+    def put(self, ids: Sequence[int], layers: Layers) -> None:
+        """Remember a row of ``ids``, where there is room for it."""
+        if self.limit is None or self.tokens + len(ids) <= self.limit:
+            super().put(ids, layers)
 
     def take(self, prompts: Sequence[Sequence[int]], least: int) -> list[tuple[int, Layers]]:
         """For each prompt the most that it shares with a row, without its own last token, and how much; or (0, []).

@@ -96,6 +96,7 @@ class Discovery:
         self.log = DiscoveryLog(self.directory)
         self.environments = Environments(config.env.id, config.env.split, config.env.kwargs, config.env.workers)
         self.runs = [(task, config.seed + k) for task in settings.tasks for k in range(settings.seeds)]
+        self.remembering: Remembering | None = None
         self.allow_reference = isinstance(config.recipe, TaughtRecipe) and config.recipe.context.allow_reference
 
     def run(self) -> dict[str, Any]:
@@ -242,7 +243,7 @@ class Discovery:
     def _converse(self, unit: Sequence[int], alive: Sequence[Progress], step: int) -> list[Group]:
         """One attempt of each conversation; they share forward passes, so what is drawn depends on who is there."""
         every = self.config.save_every
-        if step == 0 or not hasattr(self, "remembering") or (every and step % every == 0):
+        if self.remembering is None or step == 0 or (every and step % every == 0):
             self.remembering = Remembering(self.sampler)
         room = self.sampler.context_length - self.config.sampling.max_tokens
         limit = min(room, self.settings.prompt_tokens or room)
