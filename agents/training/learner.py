@@ -202,8 +202,8 @@ class _Collector:
 def _require_finite(batch: Batch, terms: Sequence[Term], recipe: str) -> None:
     """Refuse a term that would make the whole gradient NaN, before anything is forwarded.
 
-    Where it was a teacher that overflowed, the recipe is not to blame: the step is left out as one whose gradient is not
-    finite.
+    Where it was a teacher that overflowed, the recipe is not to blame: the step is left out, as one whose gradient is
+    not finite.
     """
     if any(bool((~r.logprob.isfinite() & batch.per_token(batch.read_by(s))).any()) for s, r in batch.readings.items()):
         return
