@@ -96,6 +96,8 @@ bench: $(BIN)/.peers
 	$(BIN)/python benchmarks/lcb_grading.py
 	$(BIN)/python benchmarks/learning.py
 	$(BIN)/python benchmarks/learning_household.py
+	$(BIN)/python benchmarks/recipes.py run
+	$(BIN)/python benchmarks/recipes.py write
 	$(BIN)/python benchmarks/discovery.py
 
 clean:

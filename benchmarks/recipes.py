@@ -1,267 +1,163 @@
-"""Every recipe on the environment of the main job, with the same budget: success on held-out tasks as training goes on.
+"""Every recipe on the environment of the main job, with the same budget: held-out success before and after.
 
-    python benchmarks/recipes.py warm        # two small models from nothing: a policy, and a teacher that knows more
-    python benchmarks/recipes.py tune        # two learning rates for each recipe, on the dev split, one seed
-    python benchmarks/recipes.py report      # the better one, 5 other seeds, on the test split
-    python benchmarks/recipes.py pretrained  # the packaged pretrained model of 135M parameters, one seed
-    python benchmarks/recipes.py write       # docs/recipes.md from what there is
+    python benchmarks/recipes.py run         # one run a recipe (--seeds for more), skipped where there is a result
+    python benchmarks/recipes.py write       # the table of docs/recipes.md from what there is
 
-The policy of the first three is made on the spot (a tokenizer of 512 entries and 0.4M weights that imitated calls,
-three in ten of them wrong), so that five seeds of every recipe cost minutes; it says nothing about large models.
-Recipes keep their published settings, but for what would not fit: the learning rate, the batch, lengths, and what the
-teacher sees, which is the answer that the environment's feedback states wherever the method wants privileged
-information, and the stronger model where it wants an external one. So they do not have the same information.
-Runs go to runs/recipes and are skipped when started again; results to docs/benchmarks/recipes.json, docs/recipes.md.
+The packaged pretrained model of 135M parameters, 4 steps of 8 tasks x 8 attempts, one learning rate for all. Recipes
+keep their published settings, but for what would not fit (learning rate, batch, lengths) and what the teacher sees: the
+answer that the environment's feedback states, or the reference, wherever a method wants privileged information. No
+stronger model with this tokenizer can be had, so where a method wants one it has its own first weights, shown the
+answer. So they do not have the same information. Runs go to runs/recipes; results to docs/benchmarks/recipes.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import json
-import random
-import shutil
-import time
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
-import gymnasium
 import learning
-import torch
 
-import rfenvs  # noqa: F401  registers the ids
 from agents import recipes
-from agents.config import merged
-from agents.engines.base import Sampling
-from agents.engines.hf import HFEngine
-from agents.rollout import Environments
-from agents.small import build_small, imitate
-from agents.teachers.hints import Hint
-from agents.teachers.wording import reworded
-from agents.training.evaluate import Estimate, evaluate
-from agents.trajectory import Message
+from agents.config import build
+from agents.errors import SetupError
+from agents.report.metrics import read_jsonl
+from agents.training.trainer import Trainer
 
 RUNS = learning.RUNS.with_name("recipes")
-POLICY, TEACHER = RUNS / "policy", RUNS / "teacher"
 RESULTS = learning.DOCS / "recipes.json"
 PAGE = Path("docs/recipes.md")
-RATES = (3e-4, 1e-3)
-STEPS, SEEDS = 12, (0, 1, 2, 3, 4)
-ENV: dict[str, Any] = {"level": 1, "feedback": "expected"}
 
 COMMON: dict[str, Any] = {
-    "env": {"id": "rfenvs/ToolCall-v0", "kwargs": ENV},
-    "model": {"name": str(POLICY), "template": {}},
-    "sampling": {"temperature": 1.0, "max_tokens": 24},
+    "env": {"id": "rfenvs/ToolCall-v0", "kwargs": {"level": 1, "feedback": "expected"}},
+    "model": {"name": "smollm2-135m"},
+    "sampling": {"temperature": 1.0, "max_tokens": 16},
     "batch": {"tasks": 8, "attempts": 8},
-    "optim": {"betas": [0.9, 0.99], "weight_decay": 0.0, "warmup_steps": 2, "steps_per_batch": 1, "clip_norm": 1.0},
-    "eval": {"tasks": 64, "attempts": 2, "temperature": 1.0, "top_p": 1.0},
-    "steps": STEPS,
+    "optim": {"lr": 4e-5, "betas": [0.9, 0.99], "weight_decay": 0.0, "warmup_steps": 2, "steps_per_batch": 1},
+    "eval": {"split": "test", "tasks": 48, "attempts": 2, "temperature": 1.0, "top_p": 1.0},
+    "steps": 4,
     "save_every": 0,
     "save_final": False,
     "check_teacher": 0,
     "record_tokens": 0,
     "threads": 1,
 }
-PRETRAINED: dict[str, Any] = {
-    "model": {"name": "smollm2-135m"},
-    "sampling": {"max_tokens": 16},
-    "optim": {"lr": 4e-5},
-    "eval": {"tasks": 32, "attempts": 2, "split": "test", "every": 4},
-    "steps": 8,
-    "seed": 0,
-}
+EMA = {"kind": "ema", "rate": 0.05, "temperature": 0.6}
 ANSWER = {"sources": ["sibling", "expected"], "wording": "turn", "allow_reference": True}
-"""What a self-teacher sees: another attempt's success, else the expected answer, as an earlier turn."""
-EXTERNAL = {"kind": "external", "model": str(TEACHER)}
+"""Another attempt's success, else the expected answer, as an earlier turn."""
+REFERENCE = {"sources": ["reference"], "wording": "turn", "allow_reference": True}
+STRONGER = {"teacher": {"kind": "frozen"}, "context": ANSWER}
+"""In place of a stronger model: the policy's first weights, shown the answer."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "sdpo": {"context": ANSWER},
-    "sdpo_rich": {"context": ANSWER},
-    "sdpo_grpo": {"context": ANSWER},
-    "srpo": {"context": ANSWER},
-    "opd": {"teacher": EXTERNAL},
-    "sage_opd": {"teacher": EXTERNAL, "intervention": {"judge": {"kind": "rule"}}},
-    "sod": {"teacher": EXTERNAL},
-    "tcod": {"teacher": EXTERNAL},
-}
+    **{name: {"teacher": EMA, "context": ANSWER} for name in ("sdpo", "sdpo_rich", "sdpo_grpo", "srpo", "unisd")},
+    **{name: {"context": ANSWER} for name in ("rlsd", "antisd", "credit", "pbsd")},
+    **{name: {"context": REFERENCE} for name in ("opsd", "pw_opsd")},
+    **{
+        name: STRONGER
+        for name in (
+            "opd", "sod", "tcod", "tip", "vopd", "dgrpo", "minillm", "lightning_opd", "uni_opd", "stable_opd", "brts",
+        )
+    },
+    "sage_opd": {**STRONGER, "intervention": {"judge": {"kind": "rule"}}},
+    "rlrt": {"context": {"sources": ["sibling"], "wording": "turn"}},
+    "mad_opd": {"debate_tokens": 24, "rounds": 1},
+    "omniopd": {"chunk": 4, "chunks": 2, "continuations": 4},
+    "ropd": {"judge_tokens": 48, "good": "reference", "unjudged": "reward"},
+    "resd": {"author_tokens": 32},
+}  # fmt: skip
 """What differs from the published settings, by recipe."""
-LEFT_OUT = {
-    "dagger": "the environment has no planner that acts",
-    "gigpo": "the environment tells no states: one turn",
-}
+NOT_HERE = {"dagger": "needs a planner", "gigpo": "needs states"}
 
 
-def dialogues(n: int, noise: float, seed: int, hinted: float = 0.3) -> Iterator[list[Message]]:
-    """Questions with an answer, which is another task's in ``noise`` of them; some with the right one shown before."""
-    env = gymnasium.make("rfenvs/ToolCall-v0", **ENV).unwrapped
-    rng, last = random.Random(seed), "weather()"
-    for k in range(n):
-        task = env.get_task(1_000_000 + k)  # training draws from a billion
-        gold = env.gold_actions(task)[0]
-        _, info = env.reset(options={"task_index": 1_000_000 + k})
-        shown = rng.random() < hinted
-        messages = reworded("turn", info["messages"], Hint(answer=gold)) if shown else info["messages"]
-        answer = last if rng.random() < noise and not shown else gold
-        last = gold
-        yield [*messages, {"role": "assistant", "content": answer}]
-
-
-def warm() -> None:
-    """Build policy and teacher: each imitates, in rounds, until it succeeds as often as it should."""
-    torch.set_num_threads(1)
-    for target, start, noise, hinted, enough in ((POLICY, None, 0.3, 0.3, 0.15), (TEACHER, POLICY, 0.02, 0.2, 0.5)):
-        if (target / "config.json").is_file():
-            continue
-        draft = target.with_name("draft")
-        made = list(dialogues(8000, noise=noise, seed=0 if start is None else 1, hinted=hinted))
-        if start is None:
-            texts = (m["content"] for d in made[:800] for m in d)
-            build_small(draft, texts, vocabulary=512, width=96, layers=3, context=512)
-        else:
-            shutil.copytree(start, draft, dirs_exist_ok=True)
-        for k in range(20):
-            loss = imitate(draft, made, steps=400, rows=8, lr=4e-3, seed=k)
-            success = _success(draft)
-            print(f"{target.name}: {400 * (k + 1)} steps, {loss:.3f} nats a token, success {success}", flush=True)
-            if success.mean >= enough:
-                break
-        draft.rename(target)
-
-
-def _success(directory: Path) -> Estimate:
-    engine = HFEngine.load(str(directory))
-    environments = Environments("rfenvs/ToolCall-v0", "dev", ENV)
-    sampling = Sampling(max_tokens=24)
-    return evaluate(engine, engine.chat, environments, tasks=64, attempts=2, sampling=sampling, seed=9).sampled
-
-
-def settings(name: str, rate: float, seed: int, split: str, every: int) -> dict[str, Any]:
+def settings(name: str, seed: int) -> dict[str, Any]:
     """One run of a recipe."""
-    recipe = {"name": name, **SETTINGS.get(name, {})}
-    above = {"recipe": recipe, "seed": seed, "optim": {"lr": rate}, "eval": {"split": split, "every": every}}
-    return merged(COMMON, above)
+    directory = RUNS / f"{name}-s{seed}"
+    return {**COMMON, "recipe": {"name": name, **SETTINGS.get(name, {})}, "seed": seed, "run_dir": str(directory)}
 
 
-def names(only: str = "") -> list[str]:
-    """Recipes that can run here."""
-    return [n for n in recipes.names() if n not in LEFT_OUT and (not only or n in only.split(","))]
+def one(wanted: dict[str, Any]) -> dict[str, Any]:
+    """What a run came to, in this process: several share one, since a run is short."""
+    directory = Path(wanted["run_dir"])
+    if not (directory / "summary.json").is_file():
+        directory.mkdir(parents=True, exist_ok=True)
+        with (directory / "log.txt").open("a") as log, contextlib.redirect_stderr(log):
+            try:
+                Trainer(build(wanted)).run()
+            except SetupError as error:
+                return {"refused": str(error)}
+    summary = json.loads((directory / "summary.json").read_text())
+    rewards = [r["reward"] for r in read_jsonl(directory / "metrics.jsonl") if r["kind"] == "train"]
+    kept = ("held_out", "held_out_greedy", "generations", "train_cpu_seconds")
+    return {**{key: summary[key] for key in kept}, "train_reward": rewards}
 
 
-def load() -> dict[str, Any]:
-    """Results so far."""
-    return json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-
-
-def store(key: str, value: dict[str, Any]) -> None:
-    """Add to the results, recipe by recipe."""
-    known = load()
-    RESULTS.write_text(json.dumps({**known, key: {**known.get(key, {}), **value}}, indent=1))
-
-
-def run_all(jobs: list[tuple[str, dict[str, Any]]], workers: int) -> dict[str, Any]:
-    """Curves by the name of the run; a run that fails is reported and left out."""
-    return learning.run_all([(f"../recipes/{name}", s) for name, s in jobs], workers)
-
-
-def tune(workers: int, only: str = "") -> None:
-    """Both rates of every recipe on the dev split."""
-    known = load().get("tune", {})
-    todo = [n for n in names(only) if n not in known]
-    for name in todo:
-        jobs = [(f"tune/{name}-{rate:g}", settings(name, rate, 100, "dev", STEPS // 2)) for rate in RATES]
-        results = list(run_all(jobs, workers).values())
-        scores = {f"{rate:g}": learning.area(result) for rate, result in zip(RATES, results, strict=True)}
-        store("tune", {name: scores})
-        print(name, {rate: round(value, 3) for rate, value in scores.items()}, flush=True)
-
-
-def tuned(name: str) -> float:
-    """The rate with the higher mean success on the dev split."""
-    row = load()["tune"][name]
-    return float(max(row, key=row.__getitem__))
-
-
-def report(workers: int, only: str = "") -> None:
-    """Five seeds of every recipe."""
-    known = load().get("report", {})
-    for name in names(only):
-        if name in known:
-            continue
-        started = time.perf_counter()
-        jobs = [(f"report/{name}-s{s}", settings(name, tuned(name), s, "test", STEPS // 3)) for s in SEEDS]
-        store("report", {name: list(run_all(jobs, workers).values())})
-        last = [r["points"][-1]["sampled"] for r in load()["report"][name]]
-        print(f"{name}: {mean(last):.3f} after {STEPS} steps, {time.perf_counter() - started:.0f} s", flush=True)
-
-
-def pretrained(workers: int, only: str = "") -> None:
-    """One seed of every recipe with the pretrained model; external teachers are the model itself, shown the answer."""
-    known = load().get("pretrained", {})
-    todo = [n for n in names(only) if n not in known]
-    for k in range(0, len(todo), workers):
-        jobs = []
-        for name in todo[k : k + workers]:
-            recipe = {"name": name, **SETTINGS.get(name, {})}
-            if recipe.get("teacher") == EXTERNAL:
-                recipe |= {"teacher": {"kind": "frozen"}, "context": ANSWER}
-            jobs.append((f"pretrained/{name}", merged(merged(COMMON, PRETRAINED), {"recipe": recipe})))
-        store("pretrained", dict(zip(todo[k : k + workers], run_all(jobs, workers).values(), strict=True)))
+def run(workers: int, seeds: int, only: str) -> None:
+    """Every recipe that has no result yet, or those that are named."""
+    data = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+    wanted = only.split(",") if only else [n for n in recipes.names() if n not in NOT_HERE]
+    jobs = [(n, s) for s in range(seeds) for n in wanted if str(s) not in data.get(n, {})]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        results = pool.map(one, [settings(name, seed) for name, seed in jobs])
+        for (name, seed), result in zip(jobs, results, strict=True):
+            data.setdefault(name, {})[str(seed)] = result
+            RESULTS.write_text(json.dumps(dict(sorted(data.items())), indent=1))
+            after = result.get("held_out", {}).get("after", {}).get("mean")
+            print(f"{name} seed {seed}: {after if after is not None else result.get('refused')}", flush=True)
 
 
 def write() -> None:
-    """The page, from results and the recipes' own docstrings."""
-    data = load()
+    """The table: status from the recipe's own docstring, numbers from the results."""
+    data = json.loads(RESULTS.read_text())
     rows = []
     for name in recipes.names():
-        doc = importlib.import_module(recipes.get(name).__module__).__doc__ or ""
-        status = next((line for line in doc.splitlines() if line.startswith("Status:")), "")
-        status = status.removeprefix("Status:").strip().split(".")[0].split(",")[0].split(":")[0]
-        cells = [f"[`{name}`](recipes/{_page(name)}.md)", status or "full"]
-        runs = data.get("report", {}).get(name)
-        for step in (STEPS // 3, 2 * STEPS // 3, STEPS):
-            cells.append(_interval(runs, step, "sampled") if runs else "")
-        cells.append(_interval(runs, STEPS, "greedy") if runs else "")
-        cells.append(f"{mean(r['points'][-1]['cpu_seconds'] for r in runs):.0f}" if runs else "")
-        one = data.get("pretrained", {}).get(name)
-        cells.append(" / ".join(f"{p['sampled']:.2f}" for p in one["points"][1:]) if one else "")
-        if name in LEFT_OUT:
-            cells[2:] = [LEFT_OUT[name], *[""] * (len(cells) - 3)]
+        page = "sdpo" if name == "sdpo_rich" else name
+        cells = [f"[`{name}`](recipes/{page}.md)", _status(name)]
+        found = [r for _, r in sorted(data.get(name, {}).items())]
+        good = [r for r in found if "held_out" in r]
+        if good:
+            cells += [_shown(good, "held_out"), _shown(good, "held_out_greedy")]
+            cells.append(f"{sum(r['train_cpu_seconds'] for r in good) / len(good):.0f}")
+        else:
+            cells += [NOT_HERE.get(name, "refused" if found else "not run"), "", ""]
         rows.append("| " + " | ".join(cells) + " |")
-    page = PAGE.read_text()
-    table = "\n".join(rows)
-    head, _, rest = page.partition("<!-- curves -->\n")
-    lines = rest.partition("<!-- end -->")
-    header = "\n".join(lines[0].splitlines()[:2])
-    PAGE.write_text(f"{head}<!-- curves -->\n{header}\n{table}\n<!-- end -->{lines[2]}")
+    head, rest = PAGE.read_text().split("<!-- curves -->\n")
+    old, tail = rest.split("<!-- end -->")
+    header = "\n".join(old.splitlines()[:2])
+    PAGE.write_text(f"{head}<!-- curves -->\n{header}\n" + "\n".join(rows) + f"\n<!-- end -->{tail}")
 
 
-def _page(name: str) -> str:
-    return {"sdpo_rich": "sdpo"}.get(name, name)
+def _status(name: str) -> str:
+    doc = importlib.import_module(recipes.get(name).__module__).__doc__ or ""
+    line = next((line for line in doc.splitlines() if line.startswith("Status:")), "Status: full")
+    words = line.removeprefix("Status:").strip()
+    return next((s for s in ("near-full", "near full", "partial", "our reading", "full") if words.startswith(s)), words)
 
 
-def _interval(runs: list[dict[str, Any]], step: int, kind: str) -> str:
-    values = [p[kind] for r in runs for p in r["points"] if p["step"] == step]
-    if not values:
-        return ""
-    m, half = learning.interval(values)
-    return f"{m:.2f} ± {half:.2f}"
+def _shown(runs: list[dict[str, Any]], key: str) -> str:
+    if len(runs) == 1:
+        after = runs[0][key]["after"]
+        return f"{after['mean']:.2f} [{after['low']:.2f}, {after['high']:.2f}]"
+    mean, half = learning.interval([r[key]["after"]["mean"] for r in runs])
+    return f"{mean:.2f} ± {half:.2f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("phase", choices=["warm", "tune", "report", "pretrained", "write", "all"])
+    parser.add_argument("phase", choices=["run", "write"])
     parser.add_argument("--workers", type=int, default=2, help="runs at once, one thread each")
+    parser.add_argument("--seeds", type=int, default=1, help="runs of each recipe")
     parser.add_argument("--only", default="", help="recipes, separated by commas")
     known = parser.parse_args()
-    phases = ["warm", "tune", "report", "pretrained", "write"] if known.phase == "all" else [known.phase]
-    for phase in phases:
-        if phase in ("warm", "write"):
-            globals()[phase]()
-        else:
-            globals()[phase](known.workers, known.only)
+    if known.phase == "write":
+        write()
+    else:
+        run(known.workers, known.seeds, known.only)
 
 
 if __name__ == "__main__":

@@ -51,12 +51,12 @@ def steps(ranks: Ranks | None) -> dict:
         if taught:
             batch.teacher = teacher.logits(taught, 1.0)
         batch.old_logprobs = learner.logprobs(batch, idle=torch.tensor([False] * 6 + [True]))
-        old = batch.old_logprobs.clone()
+        old = batch.old_logprobs
         batch.old_logprobs = old.nan_to_num(nan=-5.0)
         batch.student = learner.student(batch, Distill(torch.zeros(len(batch.targets))))
         terms = recipe.terms(batch)
         if case == "nan on one rank":
-            terms[0].coefficients[0] = math.nan  # a token of the first sample, which one rank has
+            batch.old_logprobs[0] = math.nan  # a token of the first sample, which one rank has
         grads = []
         optimise = learner.optimizer.step
 

@@ -133,7 +133,7 @@ def test_short_episodes_share_a_pass():
     items = [item for seed in range(20) for item in episode(3, seed)[1]]
     with forwards(engine) as seen:
         engine.read(items)
-    assert 1 < len(seen) == math.ceil(sum(tokens for tokens, _ in seen) / CPU_RUN) < 5
+    assert 1 < len(seen) <= math.ceil(sum(tokens for tokens, _ in seen) / CPU_RUN) < len(items) / 5
 
 
 @pytest.mark.parametrize(("source", "placement"), [("rest", "turn"), ("plan", "turn"), ("plan", "head")])

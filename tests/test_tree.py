@@ -195,6 +195,7 @@ def test_runs_cover_a_tree_and_end_where_a_branch_does(sequences, least, most):
 
 
 def test_short_branches_do_not_pay_for_each_other(engine, monkeypatch):
+    monkeypatch.setattr("agents.engines.hf.CPU_GRAD_RUN", 128)
     items = [([*range(5, 45)], [100 + k, *range(60, 90)]) for k in range(16)]
     pairs: list[int] = []
     visible = Tree.visible

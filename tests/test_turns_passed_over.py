@@ -105,9 +105,9 @@ def test_a_run_reads_only_what_it_teaches(roomy, tmp_path, monkeypatch):
     read: list[int] = []
     logits = Teacher.logits
 
-    def counted(self: Teacher, items: Any, temperature: float) -> Any:
+    def counted(self: Teacher, items: Any, *more: Any) -> Any:
         read.append(len(items))
-        return logits(self, items, temperature)
+        return logits(self, items, *more)
 
     monkeypatch.setattr(Teacher, "logits", counted)
     monkeypatch.setattr(Teacher, "generate", by_letters)
@@ -137,7 +137,9 @@ def test_a_teacher_that_overflows_moves_nothing_and_is_said_to(tiny_dir, tmp_pat
 # ---- interrupted
 
 
-def by_letters(self: Teacher, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[Completion]:
+def by_letters(
+    self: Teacher, prompts: list[list[int]], sampling: Sampling, seed: int, conversations: Any = None
+) -> list[Completion]:
     """Verdicts that follow from the question and the teacher's weights alone."""
     assert sampling.temperature == 0
     weights = "".join(f"{float(w.double().sum()):.12g}" for w in self.shadow.values())

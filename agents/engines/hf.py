@@ -30,8 +30,10 @@ from agents.losses.fused import Head
 Scored = tuple[Sequence[int], Sequence[int]]
 """(prompt ids, action ids): the action's tokens are scored."""
 
-CPU_RUN = 128
+CPU_RUN = 256
 """Least nodes of a run on a CPU, where attention to what a mask hides costs as much as any, and short runs little."""
+CPU_GRAD_RUN = 512
+"""The same with gradients, where every run also adds to the gradients of all weights."""
 
 
 class HFEngine:
@@ -208,7 +210,9 @@ class HFEngine:
         from transformers import DynamicCache
 
         cache, past = DynamicCache(), torch.zeros(0, dtype=torch.long)
-        least = CPU_RUN if self.device.type == "cpu" else most
+        least = most
+        if self.device.type == "cpu":
+            least = CPU_GRAD_RUN if torch.is_grad_enabled() else CPU_RUN
         for start, stop in part.runs(min(least, most), most):
             if not start and stop == len(part):
                 yield 0, self._nodes(part, 0, stop)

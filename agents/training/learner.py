@@ -200,7 +200,13 @@ class _Collector:
 
 
 def _require_finite(batch: Batch, terms: Sequence[Term], recipe: str) -> None:
-    """Refuse a term that would make the whole gradient NaN, before anything is forwarded."""
+    """Refuse a term that would make the whole gradient NaN, before anything is forwarded.
+
+    Where it was a teacher that overflowed, the recipe is not to blame: the step is left out, as one whose gradient is
+    not finite.
+    """
+    if any(bool((~r.logprob.isfinite() & batch.per_token(batch.read_by(s))).any()) for s, r in batch.readings.items()):
+        return
     for term in terms:
         bad = [("coefficients", term.coefficients, ~torch.isfinite(term.coefficients))]
         if isinstance(term, PolicyGradient):
