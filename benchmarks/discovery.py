@@ -42,7 +42,7 @@ CONTROL = "no feedback, teacher at temperature 0.6, lr 1e-5 (control)"
 METHODS = {"best_of_k": "best_of_k", "sdpo": "sdpo", "multi_turn": "multi_turn", "control": "sdpo"}
 """Of `run`: what each is called, and what `discover` calls it."""
 BUDGETS = {"multi_turn": 32}
-"""Prompts of more feedback than that cost more than an update does."""
+"""Where it is not `BUDGET`: an attempt behind 32 pieces of feedback costs twice one of sdpo with its updates."""
 COMMON: dict[str, Any] = {
     "env": {"id": "rfenvs/ToolCall-v0", "kwargs": {"level": 1, "feedback": "hint"}},
     "model": {"name": "smollm2-135m"},
