@@ -65,7 +65,7 @@ class World:
         self.hidden = self.normal(n, WIDTH).requires_grad_()
         self.q_hidden: dict[str, Tensor] = {}
         if seed % 2:
-            batch.old_logprobs = self.logp_y().detach() + 0.3 * self.normal(n)
+            batch.old_logprobs = (self.logp_y().detach() + 0.3 * self.normal(n)).float()
         for stream in recipe.streams() if taught else ():
             self._read(stream)
         if taught and recipe.reads_student:
