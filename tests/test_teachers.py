@@ -210,7 +210,9 @@ def test_a_shared_teacher_reads_at_its_own_temperature(engine):
 
 @pytest.mark.parametrize("kind", ["live", "frozen", "ema", "trust_region", "periodic", "gated"])
 def test_a_model_in_this_process_can_do_everything(kind):
-    require(TeacherSettings(kind=kind), set(ABILITIES))
+    settings = TeacherSettings(kind=kind)
+    assert settings.abilities == set(ABILITIES)
+    require(settings, set(ABILITIES))
 
 
 SERVER = {"kind": "server", "url": "http://127.0.0.1:9/v1"}

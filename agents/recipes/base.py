@@ -256,9 +256,7 @@ class TaughtRecipe(Recipe):
             given=self.given(own, groups, tools),
         )
 
-    def given(
-        self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools
-    ) -> dict[str, list[str | None]]:
+    def given(self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools) -> Texts:
         """Texts of the context's sources that the groups do not hold, one for each sample: what `gives` promises."""
         if "reference" not in self.context.parts:
             return {}

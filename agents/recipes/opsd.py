@@ -33,7 +33,7 @@ from torch import Tensor
 from agents.batch import MAIN, Batch, Sample
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Distill, Term
-from agents.recipes.base import TaughtRecipe
+from agents.recipes.base import TaughtRecipe, Texts
 from agents.recipes.tools import StepTools
 from agents.teachers.contexts import Context, without_thinking
 from agents.teachers.teacher import TeacherSettings
@@ -94,9 +94,7 @@ class OPSD(TaughtRecipe):
             found["generate"] = "the source 'rationale' of recipe.context.sources"
         return found
 
-    def given(
-        self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools
-    ) -> dict[str, list[str | None]]:
+    def given(self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools) -> Texts:
         """The references, and where they are asked for the teacher's own words about them."""
         if not {"reference", "rationale"} & set(self.context.parts):
             return {}

@@ -30,7 +30,7 @@ from agents.credit.tokens import mean_one
 from agents.losses.reduction import token_mean
 from agents.losses.terms import Term
 from agents.memory import Memory
-from agents.recipes.base import TaughtRecipe
+from agents.recipes.base import TaughtRecipe, Texts
 from agents.recipes.tools import StepTools
 from agents.teachers.contexts import Context, without_thinking
 from agents.teachers.teacher import TeacherSettings
@@ -111,9 +111,7 @@ class RESD(TaughtRecipe):
         self.playbook.load_state_dict(state["playbook"])
         self.buffer.load_state_dict(state["buffer"])
 
-    def given(
-        self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools
-    ) -> dict[str, list[str | None]]:
+    def given(self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools) -> Texts:
         """Reflect on failures, remember, and say what there is to say about each sample."""
         step, keys = self._step, [str(groups[s.group].task.get("id")) for s in samples]
         self.playbook.prune()

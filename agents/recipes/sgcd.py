@@ -31,6 +31,7 @@ from torch import Tensor
 from agents.batch import MAIN, Batch, Sample
 from agents.credit.shaping import credit_weight
 from agents.recipes.advantage import AdvantageRecipe
+from agents.recipes.base import Texts
 from agents.recipes.tools import StepTools
 from agents.recipes.writers import contrast_notes
 from agents.teachers.contexts import Context
@@ -55,9 +56,7 @@ class SGCD(AdvantageRecipe):
         """Words, where it is the author."""
         return super().needs(name) | ({"generate": "recipe.author='teacher'"} if self.author == "teacher" else {})
 
-    def given(
-        self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools
-    ) -> dict[str, list[str | None]]:
+    def given(self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools) -> Texts:
         """One note for each mixed group."""
         mine = {g: groups[g] for g in sorted({s.group for s in samples})}
         notes = contrast_notes(mine, tools, self.author, self.author_tokens, self.quoted)

@@ -36,6 +36,7 @@ from agents.losses.reduction import token_mean
 from agents.losses.terms import Pointwise, Term
 from agents.memory import Memory, pick
 from agents.recipes.advantage import AdvantageRecipe
+from agents.recipes.base import Texts
 from agents.recipes.tools import StepTools
 from agents.recipes.writers import skills
 from agents.schedules import Schedule, Scheduled
@@ -77,9 +78,7 @@ class SkillSD(AdvantageRecipe):
         """Not where lambda is 0; then no skills are written either."""
         return not self.weight.is_off(self._step)
 
-    def given(
-        self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools
-    ) -> dict[str, list[str | None]]:
+    def given(self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools) -> Texts:
         """Write skills, then pick one for each group."""
         mine = sorted({s.group for s in samples})
         told = [max(groups[g].scored(), key=lambda t: t.reward) for g in mine]

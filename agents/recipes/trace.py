@@ -36,7 +36,7 @@ from torch import Tensor
 from agents.batch import MAIN, Batch, Sample
 from agents.losses.reduction import sequence_mean, token_mean
 from agents.losses.terms import PolicyGradient, Term
-from agents.recipes.base import TaughtRecipe, require_attempts
+from agents.recipes.base import TaughtRecipe, Texts, require_attempts
 from agents.recipes.tools import StepTools
 from agents.recipes.writers import mark_spans
 from agents.schedules import Schedule, Scheduled
@@ -99,9 +99,7 @@ class TRACE(TaughtRecipe):
         """lambda_0: the schedule's largest value, at which spans have no policy gradient."""
         return max(self.weight.start, self.weight.to or 0.0)
 
-    def given(
-        self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools
-    ) -> dict[str, list[str | None]]:
+    def given(self, samples: Sequence[Sample], groups: Sequence[Group], tools: StepTools) -> Texts:
         """Annotate the attempts; the teacher is told the tag."""
         marks = mark_spans(samples, tools, self.author, self.coverage, self.author_tokens)
         for sample, mark in zip(samples, marks, strict=True):
