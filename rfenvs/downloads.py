@@ -70,10 +70,15 @@ def cached(spec: DatasetSpec, path: str) -> Path | None:
     """Where the cache holds one file of the pinned revision, unchecked; None where it does not."""
     if not spec.revision:
         return None
-    try:
-        return (_from_github if spec.host == "github" else _from_hub)(spec, path, None, False)
-    except DataUnavailable:
-        return None
+    if spec.host == "github":
+        found: object = _github_cache(spec) / path
+    else:
+        try:  # not hf_hub_download(local_files_only=True), which sets up a network client first: 0.2 s
+            from huggingface_hub import try_to_load_from_cache
+        except ImportError:
+            return None
+        found = try_to_load_from_cache(spec.hub_id, path, revision=spec.revision, repo_type="dataset")
+    return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
 
 
 def _from_hub(spec: DatasetSpec, path: str, to: Path | None, download: bool) -> Path:
@@ -113,8 +118,12 @@ def _from_hub(spec: DatasetSpec, path: str, to: Path | None, download: bool) -> 
     return _download(spec, path, ask, download_file)
 
 
+def _github_cache(spec: DatasetSpec) -> Path:
+    return cache_dir() / "data" / spec.hub_id / spec.revision
+
+
 def _from_github(spec: DatasetSpec, path: str, to: Path | None, download: bool) -> Path:
-    target = (to or cache_dir() / "data" / spec.hub_id / spec.revision) / path
+    target = (to or _github_cache(spec)) / path
     if target.is_file():
         return target
     if not download:

