@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 ALFWORLD ?= .venv-alfworld
 VLLM   ?= .venv-vllm
+# Processes of `make test`, one thread each.
+WORKERS ?= 2
 
 .PHONY: help train test test-slow test-peers test-alfworld test-vllm venv-vllm test-docker check bench demo-report clean
 
@@ -30,7 +32,7 @@ demo-report: $(BIN)/.installed
 	$(BIN)/rfenvs report runs/quickstart
 
 test: $(BIN)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 test-slow: $(BIN)/.installed
 	$(BIN)/python -m pytest -m slow --timeout 3600

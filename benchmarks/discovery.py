@@ -2,7 +2,7 @@
 
     python benchmarks/discovery.py base     # success of 32 attempts at each of 30 candidates; the rule picks the tasks
     python benchmarks/discovery.py tune     # what one update does to log p(answer), on tasks of its own
-    python benchmarks/discovery.py run      # 64 attempts at 20 tasks with each method
+    python benchmarks/discovery.py run      # 64 attempts at 20 tasks with each method, under 2 seeds
     python benchmarks/discovery.py write    # docs/benchmarks/discovery.md from what was measured
 
 Hints only: the environment never states the answer, and the teacher may not see it (allow_reference is false). The
@@ -15,6 +15,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +39,10 @@ ATTEMPTS = 32
 """At each candidate, from seeds that no run has."""
 DRAW = 777
 """Seed of the candidates."""
-BUDGET, BATCH = 64, 16
+BUDGET, BATCH, SEEDS = 64, 16, 2
 CONTROL = "no feedback, teacher at temperature 0.6, lr 1e-5 (control)"
-METHODS = {"best_of_k": "best_of_k", "sdpo": "sdpo", "multi_turn": "multi_turn", "control": "sdpo"}
-"""Of `run`: what each is called, and what `discover` calls it."""
-BUDGETS = {"multi_turn": 32}
-"""Where it is not `BUDGET`: an attempt behind 32 pieces of feedback costs twice one of sdpo with its updates."""
+METHODS = {"multi_turn": "multi_turn", "best_of_k": "best_of_k", "sdpo": "sdpo", "control": "sdpo"}
+"""Of `run`, the longest first: what each is called, and what `discover` calls it."""
 COMMON: dict[str, Any] = {
     "env": {"id": "rfenvs/ToolCall-v0", "kwargs": {"level": 1, "feedback": "hint"}},
     "model": {"name": "smollm2-135m"},
@@ -173,30 +173,33 @@ def chosen() -> str:
 # ---- the runs
 
 
-def run() -> None:
-    tasks = [row["index"] for row in hard()]
-    for name, method in METHODS.items():
-        config, directory = configured(CONTROL if name == "control" else chosen()), RUNS / name
-        settings = DiscoverySettings(tasks=tasks, method=method, budget=BUDGETS.get(name, BUDGET), seeds=1)
-        summary = Discovery(config.model_copy(update={"run_dir": directory}), settings).run()
-        write_discovery_report(directory)
-        rows = [{k: v for k, v in row.items() if k != "solution"} for row in read_jsonl(directory / "runs.jsonl")]
-        store("runs", {**load().get("runs", {}), name: {"summary": summary, "runs": rows}})
+def run(workers: int) -> None:
+    """Every method, in ``workers`` processes; one that was interrupted goes on where it was."""
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for name, result in zip(METHODS, pool.map(run_method, METHODS), strict=True):
+            store("runs", {**load().get("runs", {}), name: result})
     write()
+
+
+def run_method(name: str) -> dict[str, Any]:
+    """All runs of one method, on the same tasks under the same seeds as the others."""
+    config, directory = configured(CONTROL if name == "control" else chosen()), RUNS / name
+    tasks = [row["index"] for row in hard()]
+    settings = DiscoverySettings(tasks=tasks, method=METHODS[name], budget=BUDGET, seeds=SEEDS)
+    summary = Discovery(config.model_copy(update={"run_dir": directory}), settings).run()
+    write_discovery_report(directory)
+    rows = [{k: v for k, v in row.items() if k != "solution"} for row in read_jsonl(directory / "runs.jsonl")]
+    return {"summary": summary, "runs": rows}
 
 
 def write() -> None:
     data = load()
     ks = [point["k"] for point in data["runs"]["sdpo"]["summary"]["discovery"]]
     rows: list[list[str]] = []
-    sampled = {run["index"]: run["found"] for run in data["runs"]["best_of_k"]["runs"]}
+    sampled = {(run["index"], run["seed"]): run["found"] for run in data["runs"]["best_of_k"]["runs"]}
     for method, result in data["runs"].items():
-        points = result["summary"]["discovery"]
-        cells = [f"{p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}]" for p in points]
-        cells += [""] * (len(ks) - len(cells))
-        last = points[-1]["k"]
-        found = [(run["found"], sampled[run["index"]]) for run in result["runs"]]
-        pairs = [tuple(f is not None and f <= last for f in pair) for pair in found]
+        cells = [f"{p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}]" for p in result["summary"]["discovery"]]
+        pairs = [(run["found"] is not None, sampled[run["index"], run["seed"]] is not None) for run in result["runs"]]
         alone = f"{pairs.count((True, False))} / {pairs.count((False, True))}"
         rows.append([method, *cells, alone, f"{result['summary']['cpu_seconds']:.0f}"])
     text = f"Setting of sdpo: {chosen()}. Control: {CONTROL}.\n\n"
@@ -218,10 +221,11 @@ def write() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    phases = {"base": base, "tune": tune, "run": run, "write": write}
-    parser.add_argument("phase", nargs="?", choices=[*phases, "all"], default="all")
-    phase = parser.parse_args().phase
-    for name in ["base", "tune", "run"] if phase == "all" else [phase]:
+    parser.add_argument("phase", nargs="?", choices=["base", "tune", "run", "write", "all"], default="all")
+    parser.add_argument("--workers", type=int, default=1, help="processes of `run`, one for a method at a time (1)")
+    arguments = parser.parse_args()
+    phases = {"base": base, "tune": tune, "run": lambda: run(arguments.workers), "write": write}
+    for name in ["base", "tune", "run"] if arguments.phase == "all" else [arguments.phase]:
         phases[name]()
 
 

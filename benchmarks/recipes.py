@@ -72,6 +72,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "omniopd": {"chunk": 4, "chunks": 2, "continuations": 4},
     "ropd": {"judge_tokens": 48, "good": "reference", "unjudged": "reward"},
     "resd": {"author_tokens": 32},
+    "score": {"second": "policy"},
 }  # fmt: skip
 """What differs from the published settings, by recipe."""
 NOT_HERE = {"dagger": "needs a planner", "gigpo": "needs states"}

@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--difficulty", default="medium", choices=["easy", "medium", "hard"], help="of our own games")
     parser.add_argument("--steps", type=int, default=250)
     parser.add_argument("--tasks", type=int, default=16, help="games a step, one attempt at each")
+    parser.add_argument("--max-turns", type=int, default=30, help="commands of an attempt, at most")
     parser.add_argument("--eval-tasks", type=int, default=64, help="games of the evaluation, in unseen rooms")
     parser.add_argument("--lora-rank", type=int, default=64, help="0 trains all weights")
     parser.add_argument("--run-dir", default="runs/alfworld")
@@ -50,7 +51,7 @@ def main() -> None:
     run = agents.train(
         recipe,
         env="rfenvs/ALFWorld-v0",
-        env_kwargs={**games, "admissible": True, "max_turns": 30, "expert": known.judge == "oracle"},
+        env_kwargs={**games, "admissible": True, "max_turns": known.max_turns, "expert": known.judge == "oracle"},
         model={
             "name": known.model,
             "lora_rank": known.lora_rank,

@@ -91,5 +91,6 @@ def test_the_small_example_runs(tmp_path, monkeypatch, capsys):
 
 def test_the_large_example_runs_on_a_small_model(policy, tmp_path, monkeypatch):
     arguments = ["--model", str(policy), "--judge", "rule", "--steps", "1", "--tasks", "2", "--lora-rank", "2"]
+    arguments += ["--max-turns", "12"]
     run_example("train_alfworld.py", [*arguments, "--run-dir", str(tmp_path / "run"), "--eval-tasks", "1"], monkeypatch)
     assert (tmp_path / "run" / "summary.json").is_file()
