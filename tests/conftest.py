@@ -11,7 +11,7 @@ from typing import Any
 
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two test processes on two cores wait for each other, spinning
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of tests share two cores
 
 import pytest
 
