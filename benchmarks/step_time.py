@@ -441,14 +441,14 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
 PREAMBLE = """# Time and memory of an SDPO step
 
 One optimisation step, sampling to teacher update: SmolLM2-135M-Instruct, all weights, float32, one thread of a
-{hardware} that other jobs shared. `python benchmarks/step_time.py`; {versions}.
+{hardware} without other work. `python benchmarks/step_time.py`; {versions}.
 
 Both sides: ToolCall level 1, the same {tasks} prompts a step x {attempts} attempts (mean prompt {prompt:.0f} tokens),
 at most {max_tokens} new tokens, temperature 1; a sibling's answer as demonstration, in the paper's wording; JSD
 (alpha {alpha}), EMA teacher {rate}, AdamW (fused), one optimiser step a rollout batch. TRL's `SDPOTrainer` runs in
 micro-batches of {micro} with accumulation, and without gradient checkpointing (its default would cost more time).
 
-- *CPU*: seconds of process time, the primary figure, as the machine was shared; median of {counted} steps
+- *CPU*: seconds of process time, the primary figure; median of {counted} steps
   ({long_counted} where a step takes minutes: TRL, padded rows) after a first one that is not counted.
 - *Sampling*: generating the attempts. *The rest*: grading, teacher, student, optimiser, records.
 - *Extra peak*: highest resident memory of the whole run, less that before its first step, when every SDPO variant
@@ -456,8 +456,7 @@ micro-batches of {micro} with accumulation, and without gradient checkpointing (
 - *Positions*: tokens that go through student and teacher to be scored, padding included.
 - Every attempt has a teacher context, on both sides (any sibling counts as a success), and in GRPO every attempt has
   an advantage: no variant gains from sequences that it may skip.
-- Attempts are drawn at random, so the numbers of sampled tokens differ between rows. Wall time also holds what the
-  other jobs took; compare it with care.
+- Attempts are drawn at random, so the numbers of sampled tokens differ between rows.
 - Ours records its usual metrics and trajectories, the teacher's alternatives at every token included.
 - Short answers, 8 attempts at one prompt, and a system message that all prompts share are a good case for prefix
   trees; the row with padded rows shows our step without them.
