@@ -363,11 +363,11 @@ def test_a_host_that_does_not_answer_is_asked_once_for_all_data_sets(raw, monkey
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         hubs.point(monkeypatch, f"http://127.0.0.1:{listener.getsockname()[1]}", tmp_path / "cache")
-        monkeypatch.setattr(downloads, "_PATIENCE_S", 0.5)
+        monkeypatch.setattr(downloads, "_PATIENCE_S", 1.0)
         start = time.monotonic()
         for name in ("toy", "second", "third"):
             assert locate(replace(raw, id=name), None, NAMES).source == "sample"
-        assert time.monotonic() - start < 1.2
+        assert time.monotonic() - start < 1.9, "asked three times it takes 3 s"
 
 
 def test_nothing_is_fetched_of_what_is_not_pinned(raw, hub, tmp_path):

@@ -79,14 +79,14 @@ def test_what_will_not_pass_is_not_tried_again(server, status):
     assert (raised.value.code, raised.value.retryable, len(server.requests)) == ("http", False, 1)
 
 
-@pytest.mark.parametrize("slow", [model.sleeps(2.0), model.drips])
+@pytest.mark.parametrize("slow", [model.sleeps(4.0), model.drips])
 def test_a_slow_server_is_left_in_time(server, slow):
     server.default = slow
     start = time.monotonic()
     with pytest.raises(JudgeError, match=r"did not answer within 0\.2 s") as raised:
         ask(client(server, retries=1), timeout=0.2)
     assert (raised.value.code, raised.value.retryable, len(server.requests)) == ("timeout", True, 2)
-    assert time.monotonic() - start < 1.5
+    assert time.monotonic() - start < 3
 
 
 def test_nobody_at_the_address(server):
@@ -259,12 +259,12 @@ def test_a_reply_cut_off_is_asked_for_again_with_another_seed_and_then_given_up(
 
 
 def test_opinions_are_gathered_at_a_time(server):
-    server.default = model.sleeps(0.1)
+    server.default = model.sleeps(0.3)
     one = client(server)
     ask(one)
     start = time.monotonic()
     judged = judge(one, RUBRIC, prompt="A task.", answer="An answer.", settings=Settings(samples=8, parallel=8))
-    assert time.monotonic() - start < 0.5
+    assert time.monotonic() - start < 1.5, "one after the other they take 2.4 s"
     assert (judged.score, judged.usage) == (1.0, Usage(8, 800, 80))
 
 

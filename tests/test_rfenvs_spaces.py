@@ -39,10 +39,10 @@ def test_samples_are_short_legal_and_seeded() -> None:
 
 
 def test_equality_copies_pickles_and_repr_are_cheap() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     for _ in range(20):
         assert Text() == copy.deepcopy(Text()) == pickle.loads(pickle.dumps(Text()))
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert len(pickle.dumps(Text())) < 20_000
     assert Text() != Text(5)
     assert Text(5) != gymnasium.spaces.Text(5)

@@ -220,9 +220,9 @@ def test_a_flood_of_wrong_arguments_is_cut_short() -> None:
     tool = {"name": "f", "parameters": {"properties": {name: {"type": "integer"} for name in names}}}
     tool["parameters"]["additionalProperties"] = False
     text = f"f({', '.join(f'parametre_{number}=1' for number in range(10_000))})"
-    start = time.perf_counter()
+    start = time.process_time()
     result = grade(text, [Call("f", {})], [tool])
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert len(result.problems) == 32
 
 
