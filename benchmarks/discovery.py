@@ -2,7 +2,7 @@
 
     python benchmarks/discovery.py base     # success of 32 attempts at each of 30 candidates; the rule picks the tasks
     python benchmarks/discovery.py tune     # what one update does to log p(answer), on tasks of its own
-    python benchmarks/discovery.py run      # 64 attempts at 20 tasks with each method, under 2 seeds
+    python benchmarks/discovery.py run      # 64 attempts at 20 tasks with each method
     python benchmarks/discovery.py write    # docs/benchmarks/discovery.md from what was measured
 
 Hints only: the environment never states the answer, and the teacher may not see it (allow_reference is false). The
@@ -39,7 +39,7 @@ ATTEMPTS = 32
 """At each candidate, from seeds that no run has."""
 DRAW = 777
 """Seed of the candidates."""
-BUDGET, BATCH, SEEDS = 64, 16, 2
+BUDGET, BATCH, SEEDS = 64, 16, 1
 CONTROL = "no feedback, teacher at temperature 0.6, lr 1e-5 (control)"
 METHODS = {"multi_turn": "multi_turn", "best_of_k": "best_of_k", "sdpo": "sdpo", "control": "sdpo"}
 """Of `run`, the longest first: what each is called, and what `discover` calls it."""
