@@ -198,8 +198,12 @@ def write() -> None:
     rows: list[list[str]] = []
     sampled = {(run["index"], run["seed"]): run["found"] for run in data["runs"]["best_of_k"]["runs"]}
     for method, result in data["runs"].items():
-        cells = [f"{p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}]" for p in result["summary"]["discovery"]]
-        pairs = [(run["found"] is not None, sampled[run["index"], run["seed"]] is not None) for run in result["runs"]]
+        points = result["summary"]["discovery"]
+        cells = [f"{p['mean']:.2f} [{p['low']:.2f}, {p['high']:.2f}]" for p in points]
+        cells += [""] * (len(ks) - len(cells))  # of a result with a smaller budget
+        last = points[-1]["k"]
+        found = [(run["found"], sampled[run["index"], run["seed"]]) for run in result["runs"]]
+        pairs = [tuple(f is not None and f <= last for f in pair) for pair in found]
         alone = f"{pairs.count((True, False))} / {pairs.count((False, True))}"
         rows.append([method, *cells, alone, f"{result['summary']['cpu_seconds']:.0f}"])
     text = f"Setting of sdpo: {chosen()}. Control: {CONTROL}.\n\n"
