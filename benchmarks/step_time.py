@@ -441,7 +441,7 @@ def render(rows: Sequence[dict[str, Any]]) -> str:
 PREAMBLE = """# Time and memory of an SDPO step
 
 One optimisation step, sampling to teacher update: SmolLM2-135M-Instruct, all weights, float32, one thread of a
-{hardware} without other work. `python benchmarks/step_time.py`; {versions}.
+{hardware}. `python benchmarks/step_time.py`; {versions}.
 
 Both sides: ToolCall level 1, the same {tasks} prompts a step x {attempts} attempts (mean prompt {prompt:.0f} tokens),
 at most {max_tokens} new tokens, temperature 1; a sibling's answer as demonstration, in the paper's wording; JSD

@@ -6,7 +6,6 @@ cached under `cache_dir() / "data"`.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import secrets
@@ -56,7 +55,13 @@ def fetch(spec: DatasetSpec, path: str, *, to: Path | None = None, download: boo
     entry = spec.file(path)
     if not spec.revision:
         raise DataUnavailable(spec, path, "its revision is not known")
-    found = (_from_github if spec.host == "github" else _from_hub)(spec, path, to, download)
+    found = cached(spec, path) if to is None else _file(to / path)
+    if found is None:
+        if not download:
+            raise DataUnavailable(spec, path, "it is not in the cache")
+        if _offline():
+            raise DataUnavailable(spec, path, "HF_HUB_OFFLINE is set, and it is not in the cache")
+        found = (_from_github if spec.host == "github" else _from_hub)(spec, path, to)
     try:
         check_file(entry, found)
     except DataError:
@@ -71,41 +76,26 @@ def cached(spec: DatasetSpec, path: str) -> Path | None:
     if not spec.revision:
         return None
     if spec.host == "github":
-        found: object = _github_cache(spec) / path
-    else:
-        try:  # not hf_hub_download(local_files_only=True), which sets up a network client first: 0.2 s
-            from huggingface_hub import try_to_load_from_cache
-        except ImportError:
-            return None
-        found = try_to_load_from_cache(spec.hub_id, path, revision=spec.revision, repo_type="dataset")
-    return Path(found) if isinstance(found, str | Path) and Path(found).is_file() else None
+        return _file(_github_cache(spec) / path)
+    try:  # not hf_hub_download(local_files_only=True), which sets up a network client first: 0.2 s
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = try_to_load_from_cache(spec.hub_id, path, revision=spec.revision, repo_type="dataset")
+    return _file(Path(found)) if isinstance(found, str) else None
 
 
-def _from_hub(spec: DatasetSpec, path: str, to: Path | None, download: bool) -> Path:
+def _file(path: Path) -> Path | None:
+    return path if path.is_file() else None
+
+
+def _from_hub(spec: DatasetSpec, path: str, to: Path | None) -> Path:
     try:
         import huggingface_hub
-        from huggingface_hub.errors import LocalEntryNotFoundError
     except ImportError as error:
         reason = 'huggingface_hub is not installed: pip install "rfenvs[hub]"'
         raise DataUnavailable(spec, path, reason) from error
     endpoint = os.environ.get("HF_ENDPOINT")
-    get = functools.partial(
-        huggingface_hub.hf_hub_download,
-        spec.hub_id,
-        path,
-        repo_type="dataset",
-        revision=spec.revision,
-        endpoint=endpoint,
-        local_dir=to,
-        library_name="rfenvs",
-    )
-    try:
-        return Path(get(local_files_only=True))
-    except LocalEntryNotFoundError as error:
-        if not download:
-            raise DataUnavailable(spec, path, "it is not in the hub's cache") from error
-        if huggingface_hub.constants.HF_HUB_OFFLINE or _offline():
-            raise DataUnavailable(spec, path, "HF_HUB_OFFLINE is set, and it is not in the hub's cache") from error
     url = huggingface_hub.hf_hub_url(spec.hub_id, path, repo_type="dataset", revision=spec.revision, endpoint=endpoint)
     patience = _patience()
 
@@ -113,7 +103,18 @@ def _from_hub(spec: DatasetSpec, path: str, to: Path | None, download: bool) -> 
         huggingface_hub.get_hf_file_metadata(url, timeout=patience, endpoint=endpoint)
 
     def download_file() -> Path:
-        return Path(get(etag_timeout=patience))
+        return Path(
+            huggingface_hub.hf_hub_download(
+                spec.hub_id,
+                path,
+                repo_type="dataset",
+                revision=spec.revision,
+                endpoint=endpoint,
+                local_dir=to,
+                library_name="rfenvs",
+                etag_timeout=patience,
+            )
+        )
 
     return _download(spec, path, ask, download_file)
 
@@ -122,14 +123,8 @@ def _github_cache(spec: DatasetSpec) -> Path:
     return cache_dir() / "data" / spec.hub_id / spec.revision
 
 
-def _from_github(spec: DatasetSpec, path: str, to: Path | None, download: bool) -> Path:
+def _from_github(spec: DatasetSpec, path: str, to: Path | None) -> Path:
     target = (to or _github_cache(spec)) / path
-    if target.is_file():
-        return target
-    if not download:
-        raise DataUnavailable(spec, path, f"it is not in the cache, {cache_dir() / 'data'}")
-    if _offline():
-        raise DataUnavailable(spec, path, "HF_HUB_OFFLINE is set, and it is not in the cache")
     base = os.environ.get(GITHUB_URL, _GITHUB).rstrip("/")
     url = f"{base}/{spec.hub_id}/{spec.revision}/{urllib.parse.quote(path)}"
 

@@ -57,7 +57,7 @@ def test_async_equals_sync(id: str) -> None:
 
 
 def test_many_environments_wait_at_once() -> None:
-    envs = [Slow() for _ in range(40)]
+    envs = [Slow(0.1) for _ in range(40)]
 
     async def play() -> None:
         await asyncio.gather(*(env.areset() for env in envs))
@@ -65,7 +65,7 @@ def test_many_environments_wait_at_once() -> None:
 
     started = time.perf_counter()
     asyncio.run(play())
-    assert time.perf_counter() - started < 1.6, "one after the other it takes 2 s"
+    assert time.perf_counter() - started < 2, "one after the other it takes 4 s"
 
 
 def test_calls_of_one_environment_never_overlap() -> None:

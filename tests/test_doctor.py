@@ -136,5 +136,9 @@ def test_it_takes_little_beside_the_import_of_torch() -> None:
         "start = used()\nimport torch, gymnasium, pydantic\nimported = used()\n"
         "from agents import doctor\ndoctor.examine()\nprint((used() - imported) / (imported - start))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 0.8, "0.8 s beside 1.9 s on a quiet machine"
+
+    def share() -> float:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        return float(done.stdout)
+
+    assert any(share() < 0.53 for _ in range(3)), "0.65 s beside 1.6 s on a quiet machine; the least of three"

@@ -79,14 +79,14 @@ def test_what_will_not_pass_is_not_tried_again(server, status):
     assert (raised.value.code, raised.value.retryable, len(server.requests)) == ("http", False, 1)
 
 
-@pytest.mark.parametrize("slow", [model.sleeps(4.0), model.drips])
+@pytest.mark.parametrize("slow", [model.sleeps(2.0), model.drips])
 def test_a_slow_server_is_left_in_time(server, slow):
     server.default = slow
     start = time.monotonic()
     with pytest.raises(JudgeError, match=r"did not answer within 0\.2 s") as raised:
         ask(client(server, retries=1), timeout=0.2)
     assert (raised.value.code, raised.value.retryable, len(server.requests)) == ("timeout", True, 2)
-    assert time.monotonic() - start < 3
+    assert time.monotonic() - start < 1.5
 
 
 def test_nobody_at_the_address(server):

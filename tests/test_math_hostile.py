@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import multiprocessing
-import os
 import subprocess
 import sys
 import time
@@ -67,13 +66,11 @@ def test_text_alone_is_quick_to_read():
 def test_from_the_main_thread():
     """In a process of its own: the peak is that of all children, and other tests have had larger ones."""
     code = (
-        "import resource, test_math_hostile as t\nt.check([t.judge(pair) for pair in t.PAIRS])\n"
+        "import resource, tests.test_math_hostile as t\nt.check([t.judge(pair) for pair in t.PAIRS])\n"
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024)"
     )
-    path = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
-    )
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
     assert 0 < int(done.stdout) < math_worker.MEMORY_BYTES
 

@@ -68,7 +68,7 @@ def test_a_timeout_kills_and_the_next_comparison_finds_another_worker(pool: Pool
     (before,) = pool.pids()
     start = time.monotonic()
     assert pool.compare(*SLOW, timeout_s=0.5).outcome is Outcome.TIMEOUT
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 1.5
     assert not lives(before)
     assert before not in pool.pids()
     assert pool.compare("x+1", "1+x", 5).outcome is Outcome.EQUAL

@@ -47,7 +47,7 @@ def loss_and_gradient(recipe: Any, seed: int = 1, prepare: Any = lambda world: N
     return float(loss), hidden
 
 
-def same(one: Any, other: Any, seed: int = 1, prepare: Any = lambda world: None) -> None:
+def assert_same(one: Any, other: Any, seed: int = 1, prepare: Any = lambda world: None) -> None:
     """Two recipes are one on the oracle's world."""
     (a, x), (b, y) = loss_and_gradient(one, seed, prepare), loss_and_gradient(other, seed, prepare)
     assert a == pytest.approx(b, abs=1e-7)
@@ -87,8 +87,8 @@ def test_the_divergence_is_the_papers_way_round():
 
 
 def test_beta_of_one_is_opd():
-    same(OPSD(alpha=1.0), get("opd")())
-    same(OPSD(alpha=1.0, form="sampled"), get("opd")(form="sampled"))
+    assert_same(OPSD(alpha=1.0), get("opd")())
+    assert_same(OPSD(alpha=1.0, form="sampled"), get("opd")(form="sampled"))
 
 
 def test_the_teacher_sees_the_solution_and_the_student_does_not(engine, groups):
@@ -179,7 +179,7 @@ def test_a_teacher_is_checked_with_the_texts_that_its_recipe_makes(engine):
 
 
 def test_weights_of_one_and_no_cap_are_the_forward_kl_of_opsd():
-    same(PWOPSD(w_min=1.0, clip=None, mean="token"), OPSD(alpha=0.0))
+    assert_same(PWOPSD(w_min=1.0, clip=None, mean="token"), OPSD(alpha=0.0))
 
 
 def test_every_sequence_weighs_the_same_however_long():
@@ -239,7 +239,7 @@ def test_the_verifiers_advantage_is_added():
         for s in w.samples:
             s.show("teacher", None)
 
-    same(VOPD(policy_weight=1.0), get("grpo")(clip_high=0.2), prepare=untaught)
+    assert_same(VOPD(policy_weight=1.0), get("grpo")(clip_high=0.2), prepare=untaught)
 
 
 # ---- TIP
@@ -286,7 +286,7 @@ def test_draws_are_those_of_the_steps_seed():
 
 @pytest.mark.parametrize("select", ["soft_or", "product"])
 def test_all_tokens_are_opd(select):
-    same(TIP(rho=1.0, select=select), get("opd")())
+    assert_same(TIP(rho=1.0, select=select), get("opd")())
 
 
 def test_what_is_left_out_has_no_gradient():
@@ -345,7 +345,7 @@ def test_mopd_refuses_what_it_cannot_show():
 def test_without_a_teachers_weight_it_is_grpo_and_asks_no_teacher():
     recipe = DGRPO(beta=0.0)
     assert not recipe.teaching()
-    same(recipe, get("grpo")())
+    assert_same(recipe, get("grpo")())
 
 
 def test_a_schedule_turns_the_teacher_off():
@@ -388,7 +388,7 @@ def test_both_parts_together_are_the_gradient_of_the_sequences_reverse_kl():
 
 
 def test_without_looking_ahead_it_is_opd():
-    same(MiniLLM(long_weight=0.0), get("opd")())
+    assert_same(MiniLLM(long_weight=0.0), get("opd")())
 
 
 def other_model(tmp_path: Any) -> dict[str, Any]:

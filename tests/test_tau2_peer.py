@@ -101,7 +101,7 @@ def plain(value: Any) -> Any:
     return [plain(entry) for entry in value] if isinstance(value, list) else value
 
 
-def agree(ours: World, theirs: Any, call: Call) -> None:
+def assert_agree(ours: World, theirs: Any, call: Call) -> None:
     """One call on both sides: equal results and equal databases; of a call that breaks the schema only the latter."""
     mine, (text, error) = ours.call(call), answer(theirs, call)
     assert bool(mine.fault) == error, (call, mine, text)
@@ -133,7 +133,7 @@ def test_solutions_give_the_same_results_and_databases(peer: Peer) -> None:
         assert plain(ours.state()) == plain(their_state(theirs)), row.id
         assert row.evaluation_criteria is not None
         for action in row.evaluation_criteria.actions or ():
-            agree(ours, theirs, Call(action.name, dict(action.arguments)))
+            assert_agree(ours, theirs, Call(action.name, dict(action.arguments)))
 
 
 def test_every_solution_is_worth_1_and_closing_at_once_is_not(telecom: Peer) -> None:
@@ -212,7 +212,7 @@ def test_random_calls_give_the_same_results_and_databases(peer: Peer, seed: int)
         for call in random_calls(ours, row, rng, 40):
             if call.name == "create_task" and call.arguments.get("description", "") is None:
                 continue  # their schema has a default there that it would not accept
-            agree(ours, theirs, call)
+            assert_agree(ours, theirs, call)
 
 
 def outcome(function: Any) -> Any:
@@ -289,7 +289,7 @@ def test_assertions_and_broken_states_agree(telecom: Peer) -> None:
                 seen.add((name, mine))
             for name in looks:
                 arguments = {"app_name": "messaging"} if name == "check_app_status" else {}
-                agree(ours, theirs, Call(name, arguments))
+                assert_agree(ours, theirs, Call(name, arguments))
     assert {name for name, held in seen if held is True} == {name for _, name, _ in checks}
 
 

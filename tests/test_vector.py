@@ -306,7 +306,7 @@ def test_a_straggler_keeps_nobody_waiting() -> None:
         chosen, rows = env.recv()
         seen += chosen
         assert rows[0] == tuple("_abc"[i] + "?" for i in chosen)
-    assert time.perf_counter() - started < 1.3
+    assert time.perf_counter() - started < 1.2
     assert sorted(seen) == [1, 2, 3]
     with pytest.raises(ValueError, match="Sub-environment 0 is still stepping"):
         env.step(["x"] * 4)
@@ -484,5 +484,5 @@ def test_threads_wait_at_once() -> None:
     env.reset(seed=0)
     started = time.perf_counter()
     env.step(["wait 0.2"] * 16)
-    assert time.perf_counter() - started < 2, "16 waits of 0.2 s one after the other take 3.2 s"
+    assert time.perf_counter() - started < 1.6, "16 waits of 0.2 s one after the other take 3.2 s"
     env.close()
